@@ -1,0 +1,360 @@
+"""Reading clips and depth from files, and writing MP4.
+
+A clip is a video file (anything PyAV decodes) or a folder of images. Pixels are taken as stored: a rotation that a
+phone wrote into the file is applied, non-square pixels are not stretched. Every error is one sentence that names what
+was expected and what came, because the command line prints it as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import zipfile
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from diffvas.types import F32, U8, Clip
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+FOLDER_FPS = 25.0  # a folder of images does not say; the number only sets the preview's speed
+
+# libav also "decodes" a text file to a video of its letters, and a single picture to one frame
+_TEXT_FORMATS = {"tty", "bin", "xbin", "idf", "adf"}
+_PICTURE_FORMATS = re.compile(r"image2|.*_pipe")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# folders of images
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key under which "frame2" comes before "frame10"."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder in natural order; other files and hidden ones are passed over.
+
+    Raises:
+        ValueError: two files share a number or name, as 00000.jpg and 00000.png do: which one is the frame?
+    """
+    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    files = sorted((p for p in files if p.is_file()), key=lambda p: (natural_key(p.stem), p.name))
+    for first, second in itertools.pairwise(files):
+        if first.stem == second.stem:
+            raise ValueError(f"expected one image per frame, got {first.name} and {second.name} in '{folder}'")
+    return files
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open and fully decode one image file.
+
+    Raises:
+        ValueError: the file cannot be decoded, or stops short.
+    """
+    try:
+        image = Image.open(path)
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        reason = str(error).replace(str(path), path.name).strip() or type(error).__name__
+        raise ValueError(f"expected a readable image, got '{path}', which cannot be decoded ({reason})") from error
+    return image
+
+
+def _image_to_rgb(image: Image.Image) -> U8:
+    """(H, W, 3) uint8 of a decoded image of any mode; alpha is dropped, 16-bit grey keeps its upper byte."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def _read_image_folder(folder: Path) -> Clip:
+    files = list_images(folder)
+    if not files:
+        raise ValueError(f"path: expected images ({_suffix_list()}) in the folder '{folder}', got no frames")
+    first = _image_to_rgb(open_image(files[0]))
+    frames = np.empty((len(files), *first.shape), dtype=np.uint8)
+    for i, file in enumerate(files):
+        frame = first if i == 0 else _image_to_rgb(open_image(file))
+        if frame.shape != first.shape:
+            raise ValueError(
+                f"path: expected images of one size, got {_size_words(first.shape)} in {files[0].name} and "
+                f"{_size_words(frame.shape)} in {file.name}"
+            )
+        frames[i] = frame
+    return Clip(frames, fps=FOLDER_FPS, name=folder.resolve().name)
+
+
+def _suffix_list() -> str:
+    return ", ".join(sorted(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES))
+
+
+def _size_words(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]} pixels"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# video files
+
+
+def read_clip(path: str | Path) -> Clip:
+    """Read a video file or a folder of images.
+
+    Images are sorted naturally (frame2 before frame10) and get 25 frames per second; a video keeps its own rate.
+
+    Raises:
+        FileNotFoundError: no such path.
+        ValueError: not a video, no frames, a truncated or damaged video (with the number of the frame where it
+            stops), an unreadable image (named), or frames of differing size.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"path: expected a video file or a folder of images, got no such path '{path}'")
+    if path.is_dir():
+        return _read_image_folder(path)
+    try:
+        # "file:" keeps libav from taking a name such as "concat:a.mp4" for a protocol; playlists reach local files only
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = _av(error)
+        raise ValueError(f"path: expected a video file, got '{path}', which cannot be decoded ({reason})") from error
+    with container:
+        _check_is_video(container, path)
+        return _decode(container, path)
+
+
+def _av(error: Exception) -> str:
+    """libav's reason, without the number and the path around it."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _check_is_video(container: av.container.InputContainer, path: Path) -> None:
+    name = container.format.name
+    if name in _TEXT_FORMATS:
+        raise ValueError(f"path: expected a video file, got '{path}', which is text")
+    if _PICTURE_FORMATS.fullmatch(name):
+        raise ValueError(f"path: expected a video file or a folder of images, got the single picture '{path}'")
+    if not container.streams.video:
+        raise ValueError(f"path: expected a video file, got '{path}', which has no video stream")
+
+
+def _decode(container: av.container.InputContainer, path: Path) -> Clip:
+    stream = container.streams.video[0]
+    stream.thread_type = "SLICE"  # with frame threads, the number of the damaged frame would depend on timing
+    frames: list[U8] = []
+    end: float | None = None
+    fps = float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
+    time_base = stream.time_base or Fraction(0)
+    try:
+        for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise ValueError(f"path: expected a whole video, got '{path}', which is damaged at frame {len(frames)}")
+            rgb = _upright(frame)
+            if frames and rgb.shape != frames[0].shape:
+                raise ValueError(
+                    f"path: expected frames of one size, got {_size_words(frames[0].shape)} and from frame "
+                    f"{len(frames)} {_size_words(rgb.shape)} in '{path}'"
+                )
+            frames.append(rgb)
+            if frame.pts is not None:
+                length = float(frame.duration * time_base) if frame.duration else 1.0 / fps
+                end = float(frame.pts * time_base) + length
+    except av.error.FFmpegError as error:
+        raise ValueError(
+            f"path: expected a whole video, got '{path}', which cannot be decoded from frame {len(frames)} on "
+            f"({_av(error)})"
+        ) from error
+    if not frames:
+        raise ValueError(f"path: expected a video with frames, got no frames in '{path}'")
+    _check_whole(container, len(frames), end, fps, path)
+    return Clip(np.stack(frames), fps=fps, name=path.stem)
+
+
+def _upright(frame: av.VideoFrame) -> U8:
+    """(H, W, 3) uint8, turned as the file's display matrix says (phones store portrait video lying down)."""
+    rgb = frame.to_ndarray(format="rgb24")
+    quarters = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(rgb, quarters)) if quarters else rgb
+
+
+def _check_whole(
+    container: av.container.InputContainer, decoded: int, end: float | None, fps: float, path: Path
+) -> None:
+    """Raise if the file stops before what its header promises.
+
+    A header promises a number of frames, a duration, both, or (a broadcast stream) nothing. Edit lists and dropped
+    frames make the first too large, so a video is whole when either promise is kept, with a slack of a frame and a
+    half in time, because containers round.
+    """
+    stream = container.streams.video[0]
+    promised = stream.frames or None
+    if promised is not None and decoded >= promised:
+        return
+    duration = _promised_seconds(container)
+    if duration is None and promised is None:
+        return
+    if duration is not None and end is not None:
+        start = float((stream.start_time or 0) * (stream.time_base or 0))
+        if end - start >= duration - 1.5 / fps:
+            return
+    expected = promised if promised is not None else round((duration or 0.0) * fps)
+    raise ValueError(
+        f"path: expected a whole video of {expected} frames, got '{path}', which is truncated at frame {decoded}"
+    )
+
+
+def _promised_seconds(container: av.container.InputContainer) -> float | None:
+    """How long the file says that its video is; None if it does not say.
+
+    Only the MP4 family's durations follow its edit lists; AVI's are worked out from what is left of the file, so there
+    the promised number of frames decides. Matroska has no duration per stream, except as a tag; the file's own
+    duration counts only where nothing but the video could have made it that long.
+    """
+    stream = container.streams.video[0]
+    if stream.frames and stream.average_rate and not container.format.name.startswith("mov"):
+        return float(stream.frames / stream.average_rate)
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tag:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    if container.duration is not None and len(container.streams) == 1:
+        return float(container.duration / av.time_base)
+    return None
+
+
+def write_mp4(path: str | Path, frames: Iterable[U8], fps: float) -> None:
+    """Write RGB frames (H, W, 3) uint8 as H.264 yuv420p in MP4, which every browser plays.
+
+    One thread and no time stamps in the header, so that the same frames give the same bytes.
+
+    Raises:
+        ValueError: no frames, or frames with an odd side, which yuv420p cannot hold.
+        OSError: the file cannot be written.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    stream: Any = None
+    # Python's own file: libav would drop an error of its last writes, a full disk for one
+    with open(path, "wb") as file, av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        for rgb in frames:
+            if stream is None:
+                stream = _add_h264(container, rgb.shape, rate)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+            for packet in stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")):
+                container.mux(packet)
+        if stream is None:
+            raise ValueError("frames: expected at least one frame, got none")
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def _add_h264(container: av.container.OutputContainer, shape: tuple[int, ...], rate: Fraction) -> Any:
+    height, width = shape[:2]
+    if height % 2 or width % 2:
+        raise ValueError(f"frames: expected even sides for yuv420p, got {width} x {height}")
+    stream: Any = container.add_stream("libx264", rate=rate)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.options = {"crf": "18", "preset": "medium"}
+    context = stream.codec_context
+    context.thread_count = 1
+    # say which of the two common RGB -> YUV matrices was used, or players guess by size
+    context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
+    return stream
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# arrays in files, and depth
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file by key, or the array of an .npy file under "". Nothing is unpickled.
+
+    Raises:
+        ValueError: not such a file, damaged, or holding Python objects.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {key: loaded[key] for key in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"expected a readable .npz or .npy file, got '{path}', which cannot be read ({reason})"
+        ) from error
+
+
+def read_depth(path: str | Path, clip_size: tuple[int, int], num_frames: int) -> F32:
+    """Read a clip's inverse depth, larger = nearer, on any scale.
+
+    Args:
+        path: an .npz (the array "depth", or its only array) or .npy file of shape (T, H, W), or a folder of T grey
+            8-bit or 16-bit images.
+        clip_size: (height, width) of the clip.
+        num_frames: T.
+
+    Returns:
+        (T, H, W) float32, values as in the file; :func:`diffvas.arrays.normalise_depth` brings them to [0, 1].
+
+    Raises:
+        FileNotFoundError: no such path.
+        ValueError: another shape, values that are not numbers or not finite, or an unreadable file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"depth: expected an .npz or .npy file or a folder, got no such path '{path}'")
+    expected = (num_frames, *clip_size)
+    if path.is_dir():
+        return _read_depth_folder(path, expected)
+    if path.suffix.lower() not in {".npz", ".npy"}:
+        raise ValueError(f"depth: expected an .npz or .npy file or a folder of images, got '{path}'")
+    arrays = load_arrays(path)
+    key = "depth" if "depth" in arrays else next(iter(arrays), None)
+    if key is None or (key != "depth" and len(arrays) != 1):
+        raise ValueError(f"depth: expected an array named 'depth' in '{path}', got {sorted(arrays) or 'no array'}")
+    array = arrays[key]
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"depth: expected numbers, got dtype {array.dtype} in '{path}'")
+    if array.shape != expected:
+        raise ValueError(f"depth: expected shape (T, H, W) = {expected} like the clip, got {array.shape} in '{path}'")
+    with np.errstate(over="ignore"):
+        depth = array.astype(np.float32)
+    bad = int((~np.isfinite(depth)).sum())
+    if bad:
+        raise ValueError(f"depth: expected finite values, got {bad} NaN or infinite in '{path}'")
+    return depth
+
+
+def _read_depth_folder(folder: Path, expected: tuple[int, int, int]) -> F32:
+    files = list_images(folder)
+    if len(files) != expected[0]:
+        raise ValueError(f"depth: expected {expected[0]} images, one per frame, got {len(files)} in '{folder}'")
+    depth = np.empty(expected, dtype=np.float32)
+    modes = set()
+    for i, file in enumerate(files):
+        image = open_image(file)
+        if image.mode != "L" and not image.mode.startswith("I"):
+            raise ValueError(f"depth: expected grey 8-bit or 16-bit images, got mode {image.mode} in {file.name}")
+        modes.add(image.mode)
+        values = np.asarray(image)
+        if values.shape != expected[1:]:
+            raise ValueError(
+                f"depth: expected images of {expected[2]} x {expected[1]} pixels, got {_size_words(values.shape)} "
+                f"in {file.name}"
+            )
+        depth[i] = values
+    if len(modes) > 1:
+        raise ValueError(f"depth: expected images of one bit depth, got {sorted(modes)} in '{folder}'")
+    return depth
