@@ -29,7 +29,7 @@ class VaeBatches:
     """Batches of ``sequences`` short clips; every clip shows one kind of picture that the pipelines encode."""
 
     kinds = ("mask", "depth", "object", "visible", "frame")
-    shares = (0.38, 0.14, 0.26, 0.14, 0.08)
+    shares = (0.28, 0.08, 0.34, 0.18, 0.12)
 
     def __init__(self, seed: int, sequences: int = 2):
         self.seed, self.sequences = seed, sequences

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffvas.world.meshes import build_mesh
+from diffvas.world.quaternions import multiply, rotation, turned
 from diffvas.world.spec import Limb, Material, Mesh, Part, Quat, Texture, Vec3
 
 PATTERNS = ("checker", "gradient", "noise", "stripes", "spots", "noise", "noise")
@@ -33,8 +34,9 @@ def box(size: Sequence[float], pos: Sequence[float], material: int = 0, turn: Qu
     return Part("box", vec(np.asarray(size) / 2), vec(pos), turn, material)
 
 
-def ball(axes: float | Sequence[float], pos: Sequence[float], material: int = 0,
-         turn: Quat = (1.0, 0.0, 0.0, 0.0)) -> Part:
+def ball(
+    axes: float | Sequence[float], pos: Sequence[float], material: int = 0, turn: Quat = (1.0, 0.0, 0.0, 0.0)
+) -> Part:
     """A sphere (one radius) or an ellipsoid (three half axes)."""
     if isinstance(axes, Sequence):
         return Part("ellipsoid", vec(axes), vec(pos), turn, material)
@@ -53,8 +55,13 @@ def bone(a: Sequence[float], b: Sequence[float], radius: float, material: int = 
     return Part(kind, vec((radius, length / 2, 0)), vec((start + end) / 2), turn, material)
 
 
-def shaped(kind: str, numbers: Sequence[float], pos: Sequence[float] = (0, 0, 0), material: int = 0,
-           turn: Quat = (1.0, 0.0, 0.0, 0.0)) -> Part:
+def shaped(
+    kind: str,
+    numbers: Sequence[float],
+    pos: Sequence[float] = (0, 0, 0),
+    material: int = 0,
+    turn: Quat = (1.0, 0.0, 0.0, 0.0),
+) -> Part:
     """A part with a mesh recipe."""
     recipe = Mesh(kind, tuple(round(float(n), 5) for n in numbers))
     return Part("mesh", (0.0, 0.0, 0.0), vec(pos), turn, material, recipe)
@@ -78,18 +85,16 @@ def ride(mount: tuple[Limb, ...], rider: tuple[Limb, ...], seat: Sequence[float]
 
 def bounds(limbs: tuple[Limb, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper corner (3,) of an actor of scale 1 with its hinges at ``angle``."""
-    from diffvas.world.simulate import multiply, rotation
-
     frames: list[tuple[np.ndarray, np.ndarray]] = []
     corners = []
     for limb in limbs:
         origin, turn = (np.zeros(3), np.array([1.0, 0, 0, 0])) if limb.parent < 0 else frames[limb.parent]
-        here = origin + _turned(turn, np.asarray(limb.pivot, float))
+        here = origin + turned(turn, np.asarray(limb.pivot, float))
         turn = multiply(turn, rotation(np.asarray(limb.axis) * limb.angle))
         frames.append((here, turn))
         for part in limb.parts:
             whole = multiply(turn, np.asarray(part.quat))
-            corners.append(here + _turned(turn, np.asarray(part.pos)) + _turned(whole, _hull(part)))
+            corners.append(here + turned(turn, np.asarray(part.pos)) + turned(whole, _hull(part)))
     points = np.concatenate(corners)
     return points.min(axis=0), points.max(axis=0)
 
@@ -99,18 +104,17 @@ def _hull(part: Part) -> np.ndarray:
     if part.mesh is not None:
         return build_mesh(part.mesh)[0]
     a, b, c = part.size
-    half = {"box": (a, b, c), "ellipsoid": (a, b, c), "sphere": (a, a, a), "capsule": (a, a, a + b),
-            "cylinder": (a, a, b)}[part.kind]
+    half = {
+        "box": (a, b, c),
+        "ellipsoid": (a, b, c),
+        "sphere": (a, a, a),
+        "capsule": (a, a, a + b),
+        "cylinder": (a, a, b),
+    }[part.kind]
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
     if part.kind == "box":
         return signs * half
     return np.concatenate([np.eye(3), -np.eye(3)]) * half
-
-
-def _turned(quat: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (..., 3) turned by a quaternion."""
-    w, v = quat[0], quat[1:]
-    return points + 2 * np.cross(v, np.cross(v, points) + w * points)
 
 
 def colour(rng: np.random.Generator, vivid: float | None = None) -> Vec3:

@@ -43,7 +43,12 @@ def smooth_path(rng: np.random.Generator, frames: int, dims: int, bend: float) -
     t = np.linspace(0, 1, frames)[:, None]
     out = np.zeros((frames, dims))
     for k in (1, 2):
-        out += bend / k * rng.normal(size=dims) * np.sin(np.pi * k * t * rng.uniform(0.5, 1.5) + rng.uniform(0, 2 * np.pi, dims))
+        out += (
+            bend
+            / k
+            * rng.normal(size=dims)
+            * np.sin(np.pi * k * t * rng.uniform(0.5, 1.5) + rng.uniform(0, 2 * np.pi, dims))
+        )
     return out
 
 
@@ -91,7 +96,9 @@ def sample_background(rng: np.random.Generator, size: tuple[int, int]) -> Array:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def sample_actor(rng: np.random.Generator, size: tuple[int, int], frames: int, layer: float, families: dict, big: float) -> Actor:
+def sample_actor(
+    rng: np.random.Generator, size: tuple[int, int], frames: int, layer: float, families: dict, big: float
+) -> Actor:
     """One layer at distance ``layer``, its height a share ``big`` of the frame, on a path that crosses the frame."""
     h, w = size
     shape = sample_shape(rng, families)
@@ -105,8 +112,16 @@ def sample_actor(rng: np.random.Generator, size: tuple[int, int], frames: int, l
     grow = np.exp((t[:, 0] - 0.5) * rng.normal(0, 0.2) + smooth_path(rng, frames, 1, 0.03)[:, 0])
     spin = rng.choice([0.0, 1.0], p=[0.75, 0.25]) * rng.normal(0, 1.5)
     turn = rng.normal(0, 0.12) + t[:, 0] * spin + smooth_path(rng, frames, 1, 0.05)[:, 0]
-    return Actor(shape, place, pixels * grow, turn, -1 if rng.random() < 0.5 else 1, layer / grow,
-                 sample_texture(rng), rng.uniform(0.7, 1.15, len(shape.limbs)))
+    return Actor(
+        shape,
+        place,
+        pixels * grow,
+        turn,
+        -1 if rng.random() < 0.5 else 1,
+        layer / grow,
+        sample_texture(rng),
+        rng.uniform(0.7, 1.15, len(shape.limbs)),
+    )
 
 
 def draw(actor: Actor, frame: int, frames: int, size: tuple[int, int], part_map: bool) -> tuple[Array, Array | None]:
@@ -132,8 +147,9 @@ def paint(actor: Actor, frame: int, size: tuple[int, int], parts: Array) -> Arra
     scale = actor.scale[frame] * 1.6 / 64
     matrix = scale * np.array([[c, -s], [s, c]]) @ np.diag([actor.flip, 1.0])
     offset = actor.place[frame] - matrix @ np.array([32, 32])
-    rgb = cv2.warpAffine(actor.texture, np.column_stack([matrix, offset]), (w, h), flags=cv2.INTER_LINEAR,
-                         borderMode=cv2.BORDER_REFLECT)
+    rgb = cv2.warpAffine(
+        actor.texture, np.column_stack([matrix, offset]), (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
     return np.clip(rgb * actor.shades[parts][..., None], 0, 255).astype(np.uint8)
 
 
@@ -141,8 +157,9 @@ def sample_actors(rng: np.random.Generator, size: tuple[int, int], frames: int) 
     """Two to five layers, nearest last; nearer layers are drawn from occluders more often."""
     count = int(rng.integers(2, 6))
     layers = np.sort(rng.uniform(2.0, 12.0, count))[::-1]
-    pan = smooth_path(rng, frames, 2, 0.06 * size[1]) * rng.choice([0.0, 1.0]) + np.linspace(-0.5, 0.5, frames)[:, None] * (
-        rng.normal(0, 0.15, 2) * size[1] * rng.choice([0.0, 1.0]))
+    pan = smooth_path(rng, frames, 2, 0.06 * size[1]) * rng.choice([0.0, 1.0]) + np.linspace(-0.5, 0.5, frames)[
+        :, None
+    ] * (rng.normal(0, 0.15, 2) * size[1] * rng.choice([0.0, 1.0]))
     actors = []
     for k, layer in enumerate(layers):
         target = k < max(1, count // 2)
@@ -152,7 +169,9 @@ def sample_actors(rng: np.random.Generator, size: tuple[int, int], frames: int) 
     return actors
 
 
-def flat_scene(seed: int | list[int], size: tuple[int, int] = (128, 256), frames: int = 25, *, colour: bool = True) -> SceneClip:
+def flat_scene(
+    seed: int | list[int], size: tuple[int, int] = (128, 256), frames: int = 25, *, colour: bool = True
+) -> SceneClip:
     """One clip of the flat world; the same seed gives the same clip.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +19,21 @@ def clip_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def make_clips(preset: str, clips: int, seed: int, out: str | Path, *, workers: int = 1, size: tuple[int, int] = (128, 256),
-               frames: int = 25, progress: Progress | None = None) -> list[Path]:
+def make_clips(
+    preset: str,
+    clips: int,
+    seed: int,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    size: tuple[int, int] = (128, 256),
+    frames: int = 25,
+    progress: Progress | None = None,
+) -> list[Path]:
     """Render ``clips`` scenes of a preset into the folder ``out`` as ``<preset>-<index>.npz``.
 
-    Files that are already there are kept, so the same command resumes; ``out`` is for one preset and seed. The clips do not
-    depend on ``workers``.
+    Files that are already there are kept, so the same command resumes; ``out`` is for one preset and seed. The clips do
+    not depend on ``workers``.
 
     Args:
         preset: a preset of ``sample_scene``.
@@ -64,7 +73,7 @@ def make_clips(preset: str, clips: int, seed: int, out: str | Path, *, workers: 
 Job = tuple[str, int, int, Path, tuple[int, int], int]
 
 
-def _results(jobs: list[Job], workers: int):  # type: ignore[no-untyped-def]
+def _results(jobs: list[Job], workers: int) -> Iterator[Path]:
     """Run the jobs, here or in processes of their own (started afresh: an OpenGL context does not survive a fork)."""
     if workers == 1 or len(jobs) < 2:
         yield from map(make_one, jobs)

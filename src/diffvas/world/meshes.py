@@ -27,7 +27,9 @@ def build_mesh(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.asarray(mesh.numbers, dtype=np.float64)
     shortest = {"lathe": 4, "outline": 7, "superquadric": 5, "blob": 5, "torus": 2}[mesh.kind]
     if len(numbers) < shortest or not np.isfinite(numbers).all():
-        raise ValueError(f"mesh.numbers: expected {shortest} or more finite numbers for {mesh.kind!r}, got {mesh.numbers}")
+        raise ValueError(
+            f"mesh.numbers: expected {shortest} or more finite numbers for {mesh.kind!r}, got {mesh.numbers}"
+        )
     return {"lathe": _lathe, "outline": _outline, "superquadric": _superquadric, "blob": _blob, "torus": _torus}[
         mesh.kind
     ](numbers)
@@ -72,7 +74,7 @@ def _outline(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # Rings go from +y ("bottom") to -y ("top"): seen from -y, x right and z up turn counter-clockwise.
     rings = np.stack([np.stack([x, 0 * x + side, z], -1) for side in (half, -half)])
     middle = np.array([x.mean(), 0.0, z.mean()])
-    return _capped(rings, middle + [0, half, 0], middle - [0, half, 0])
+    return _capped(rings, np.add(middle, [0, half, 0]), np.subtract(middle, [0, half, 0]))
 
 
 def _sphere_rings(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +100,8 @@ def _blob(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(int(numbers[4]))
     latitude, longitude = _sphere_rings(11, 20)
     unit = np.stack(
-        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude) + 0 * longitude], -1
+        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude) + 0 * longitude],
+        -1,
     )
 
     def radius(direction: np.ndarray) -> np.ndarray:
@@ -107,7 +110,9 @@ def _blob(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     waves = [(rng.uniform(0.2, 0.6), rng.normal(size=3) * 2.5, rng.uniform(0, 6.3)) for _ in range(5)]
     poles = np.array([[0, 0, -1.0], [0, 0, 1.0]])
     pole_radius = radius(poles)
-    return _capped(unit * radius(unit)[..., None] * axes, poles[0] * pole_radius[0] * axes, poles[1] * pole_radius[1] * axes)
+    return _capped(
+        unit * radius(unit)[..., None] * axes, poles[0] * pole_radius[0] * axes, poles[1] * pole_radius[1] * axes
+    )
 
 
 def _torus(numbers: np.ndarray, rows: int = 24, columns: int = 8) -> tuple[np.ndarray, np.ndarray]:

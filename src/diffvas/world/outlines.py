@@ -132,34 +132,92 @@ def biped(rng: np.random.Generator) -> Shape:
 
     def leg_pair(sign: float) -> None:
         bend = -1.4 if sit else -0.05
-        limbs.append(Limb(-1, (sign * spread, hip_y), capsule(leg / 2, thick * 1.3, thick), bend if sit else 0.0,
-                          swing, rate, phase + (0 if sign > 0 else np.pi)))
+        limbs.append(
+            Limb(
+                -1,
+                (sign * spread, hip_y),
+                capsule(leg / 2, thick * 1.3, thick),
+                bend if sit else 0.0,
+                swing,
+                rate,
+                phase + (0 if sign > 0 else np.pi),
+            )
+        )
         parent = len(limbs) - 1
-        limbs.append(Limb(parent, (0, leg / 2), capsule(leg / 2 - thick, thick, thick * 0.8), 1.4 if sit else 0.15,
-                          swing * 0.6, rate, phase + (0 if sign > 0 else np.pi) + 1.2))
+        limbs.append(
+            Limb(
+                parent,
+                (0, leg / 2),
+                capsule(leg / 2 - thick, thick, thick * 0.8),
+                1.4 if sit else 0.15,
+                swing * 0.6,
+                rate,
+                phase + (0 if sign > 0 else np.pi) + 1.2,
+            )
+        )
         limbs.append(Limb(len(limbs) - 1, (0, leg / 2 - thick), box(-thick, -thick * 0.3, thick * 2.2, thick), 0.0))
 
     def arm(sign: float) -> None:
         lift = rng.choice([0.0, rng.uniform(-2.6, -0.5)], p=[0.75, 0.25])
         at = sign * (wide * 0.2 if side else wide * 0.95)
-        limbs.append(Limb(-1, (at, hip_y - torso * 0.92), capsule(torso * 0.5, thick * 0.9, thick * 0.75),
-                          lift - sign * rng.uniform(0, 0.3), swing * 0.9, rate, phase + (np.pi if sign > 0 else 0)))
-        limbs.append(Limb(len(limbs) - 1, (0, torso * 0.5), capsule(torso * 0.45, thick * 0.7, thick * 0.6),
-                          -rng.uniform(0.0, 0.9), swing * 0.3, rate, phase))
+        limbs.append(
+            Limb(
+                -1,
+                (at, hip_y - torso * 0.92),
+                capsule(torso * 0.5, thick * 0.9, thick * 0.75),
+                lift - sign * rng.uniform(0, 0.3),
+                swing * 0.9,
+                rate,
+                phase + (np.pi if sign > 0 else 0),
+            )
+        )
+        limbs.append(
+            Limb(
+                len(limbs) - 1,
+                (0, torso * 0.5),
+                capsule(torso * 0.45, thick * 0.7, thick * 0.6),
+                -rng.uniform(0.0, 0.9),
+                swing * 0.3,
+                rate,
+                phase,
+            )
+        )
 
     arm(-1)
     leg_pair(-1)
     leg_pair(1)
-    limbs.append(Limb(-1, (0, hip_y), box(-wide * 0.8, -torso, wide * 0.8, thick) + np.array([0, 0]), 0, 0.04, rate, phase))
+    limbs.append(
+        Limb(-1, (0, hip_y), box(-wide * 0.8, -torso, wide * 0.8, thick) + np.array([0, 0]), 0, 0.04, rate, phase)
+    )
     limbs.append(Limb(-1, (0, hip_y - torso * 0.55), ellipse(wide, torso * 0.55), 0, 0.04, rate, phase))
     limbs.append(Limb(-1, (0, hip_y - torso - head * 0.9), ellipse(head * 0.85, head * 1.15), 0, 0.1, 1, phase))
     if rng.random() < 0.4:  # skirt, coat
-        limbs.append(Limb(-1, (0, hip_y - torso * 0.3), np.array(
-            [[-wide * 0.8, 0], [wide * 0.8, 0], [wide * 1.6, torso * rng.uniform(0.5, 1.2)],
-             [-wide * 1.6, torso * rng.uniform(0.5, 1.2)]]), 0, 0.05, rate, phase))
+        limbs.append(
+            Limb(
+                -1,
+                (0, hip_y - torso * 0.3),
+                np.array(
+                    [
+                        [-wide * 0.8, 0],
+                        [wide * 0.8, 0],
+                        [wide * 1.6, torso * rng.uniform(0.5, 1.2)],
+                        [-wide * 1.6, torso * rng.uniform(0.5, 1.2)],
+                    ]
+                ),
+                0,
+                0.05,
+                rate,
+                phase,
+            )
+        )
     if rng.random() < 0.3:  # hat, hair, backpack
-        limbs.append(Limb(-1, (rng.uniform(-wide, wide), hip_y - torso - head * rng.uniform(0, 2)),
-                          ellipse(head * rng.uniform(0.6, 1.5), head * rng.uniform(0.5, 1.5))))
+        limbs.append(
+            Limb(
+                -1,
+                (rng.uniform(-wide, wide), hip_y - torso - head * rng.uniform(0, 2)),
+                ellipse(head * rng.uniform(0.6, 1.5), head * rng.uniform(0.5, 1.5)),
+            )
+        )
     arm(1)
     return Shape(limbs)
 
@@ -177,21 +235,47 @@ def quadruped(rng: np.random.Generator) -> Shape:
     phase = rng.uniform(0, 2 * np.pi)
     limbs: list[Limb] = []
     for k, (at, shift) in enumerate([(-0.8, 0.0), (0.8, np.pi * 0.9), (-0.72, np.pi), (0.72, 0.3)]):
-        limbs.append(Limb(-1, (at * body, girth * 0.4), capsule(leg * 0.5, thick * 1.6, thick), 0.0, swing, rate, phase + shift))
-        limbs.append(Limb(len(limbs) - 1, (0, leg * 0.5), capsule(leg * 0.5, thick, thick * 0.8),
-                          0.2 if k % 2 == 0 else -0.1, swing * 0.6, rate, phase + shift + 1.0))
+        limbs.append(
+            Limb(-1, (at * body, girth * 0.4), capsule(leg * 0.5, thick * 1.6, thick), 0.0, swing, rate, phase + shift)
+        )
+        limbs.append(
+            Limb(
+                len(limbs) - 1,
+                (0, leg * 0.5),
+                capsule(leg * 0.5, thick, thick * 0.8),
+                0.2 if k % 2 == 0 else -0.1,
+                swing * 0.6,
+                rate,
+                phase + shift + 1.0,
+            )
+        )
         limbs.append(Limb(len(limbs) - 1, (0, leg * 0.5), box(-thick, -thick * 0.4, thick * 1.6, thick * 0.8)))
     limbs.append(Limb(-1, (0, 0), ellipse(body, girth), rng.uniform(-0.1, 0.1), 0.04, rate, phase))
     limbs.append(Limb(-1, (-body * 0.7, 0), ellipse(girth * 1.05, girth * 1.05)))
     limbs.append(Limb(-1, (body * 0.7, -girth * 0.1), ellipse(girth * 1.05, girth * 1.05)))
-    limbs.append(Limb(-1, (body * 0.8, -girth * 0.3), capsule(neck, girth * 0.75, girth * 0.4), -neck_angle, 0.08, rate, phase))
+    limbs.append(
+        Limb(-1, (body * 0.8, -girth * 0.3), capsule(neck, girth * 0.75, girth * 0.4), -neck_angle, 0.08, rate, phase)
+    )
     at = len(limbs) - 1
     head = rng.uniform(0.1, 0.2)
     limbs.append(Limb(at, (0, neck), capsule(head, girth * 0.45, girth * 0.28), rng.uniform(0.9, 1.9), 0.08, 1, phase))
     if rng.random() < 0.6:
-        limbs.append(Limb(at, (0, neck + girth * 0.3), capsule(head * rng.uniform(0.3, 1.0), 0.015, 0.01), rng.uniform(-0.9, 0.9)))
-    limbs.append(Limb(-1, (-body * 1.05, -girth * 0.4), capsule(rng.uniform(0.1, 0.35), thick, thick * 0.5),
-                      rng.uniform(0.1, 1.6), 0.3, rng.uniform(0.5, 3), phase))
+        limbs.append(
+            Limb(
+                at, (0, neck + girth * 0.3), capsule(head * rng.uniform(0.3, 1.0), 0.015, 0.01), rng.uniform(-0.9, 0.9)
+            )
+        )
+    limbs.append(
+        Limb(
+            -1,
+            (-body * 1.05, -girth * 0.4),
+            capsule(rng.uniform(0.1, 0.35), thick, thick * 0.5),
+            rng.uniform(0.1, 1.6),
+            0.3,
+            rng.uniform(0.5, 3),
+            phase,
+        )
+    )
     if rng.random() < 0.25:  # rider or load
         limbs.append(Limb(-1, (0, -girth * 1.3), ellipse(rng.uniform(0.06, 0.12), rng.uniform(0.1, 0.22))))
         limbs.append(Limb(-1, (0, -girth * 1.3 - 0.22), ellipse(0.05, 0.06)))
@@ -209,7 +293,12 @@ def bird(rng: np.random.Generator) -> Shape:
         Limb(-1, (0, 0), ellipse(body, body * rng.uniform(0.35, 0.6))),
         Limb(-1, (body * 0.95, -body * 0.25), ellipse(body * 0.35, body * 0.32)),
         Limb(-1, (body * 1.25, -body * 0.22), np.array([[0, -0.03], [0.12, 0.01], [0, 0.04]])),
-        Limb(-1, (-body * 0.8, 0), np.array([[0, -0.05], [-0.25, -0.1], [-0.28, 0.06], [0, 0.05]]), rng.uniform(-0.5, 0.5)),
+        Limb(
+            -1,
+            (-body * 0.8, 0),
+            np.array([[0, -0.05], [-0.25, -0.1], [-0.28, 0.06], [0, 0.05]]),
+            rng.uniform(-0.5, 0.5),
+        ),
         Limb(-1, (0, 0), tri * 0.95, rng.uniform(-1.0, 0.5) if rng.random() < 0.5 else np.pi + 0.5, beat, rate, 0.3),
     ]
     return Shape(limbs)
@@ -275,15 +364,27 @@ def lathe(rng: np.random.Generator) -> Shape:
     outline = np.concatenate([np.stack([r, y], 1), np.stack([-r[::-1], y[::-1]], 1)])
     limbs = []
     if rng.random() < 0.3:
-        limbs += [Limb(-1, (float(r.max()), 0), ellipse(0.16, 0.2)), Limb(-1, (float(r.max()), 0), ellipse(0.1, 0.14), hole=True)]
+        limbs += [
+            Limb(-1, (float(r.max()), 0), ellipse(0.16, 0.2)),
+            Limb(-1, (float(r.max()), 0), ellipse(0.1, 0.14), hole=True),
+        ]
     return Shape([*limbs, Limb(-1, (0, 0), outline)])
 
 
 def tree(rng: np.random.Generator) -> Shape:
     limbs = [Limb(-1, (0, 0.5), capsule(rng.uniform(0.5, 0.9), rng.uniform(0.03, 0.1), 0.02), np.pi)]
     for _ in range(int(rng.integers(2, 8))):
-        limbs.append(Limb(0, (0, rng.uniform(0.25, 0.9)), capsule(rng.uniform(0.15, 0.45), 0.025, 0.01),
-                          rng.uniform(-1.3, 1.3), rng.uniform(0, 0.1), 1, rng.uniform(0, 6)))
+        limbs.append(
+            Limb(
+                0,
+                (0, rng.uniform(0.25, 0.9)),
+                capsule(rng.uniform(0.15, 0.45), 0.025, 0.01),
+                rng.uniform(-1.3, 1.3),
+                rng.uniform(0, 0.1),
+                1,
+                rng.uniform(0, 6),
+            )
+        )
         if rng.random() < 0.6:
             limbs.append(Limb(len(limbs) - 1, (0, 0.3), blob(rng) * rng.uniform(0.2, 0.5)))
     return Shape(limbs)
@@ -294,8 +395,17 @@ def compound(rng: np.random.Generator) -> Shape:
     limbs = [Limb(-1, (0, 0), blob(rng) * rng.uniform(0.5, 1.0))]
     for _ in range(int(rng.integers(1, 6))):
         part = [blob(rng) * 0.5, polygon(rng) * 0.5, capsule(rng.uniform(0.1, 0.5), 0.07, 0.04)][int(rng.integers(3))]
-        limbs.append(Limb(int(rng.integers(-1, len(limbs))), tuple(rng.uniform(-0.25, 0.25, 2)), part,
-                          rng.uniform(-np.pi, np.pi), rng.choice([0, rng.uniform(0, 0.8)]), rng.uniform(0.5, 3), rng.uniform(0, 6)))
+        limbs.append(
+            Limb(
+                int(rng.integers(-1, len(limbs))),
+                tuple(rng.uniform(-0.25, 0.25, 2)),
+                part,
+                rng.uniform(-np.pi, np.pi),
+                rng.choice([0, rng.uniform(0, 0.8)]),
+                rng.uniform(0.5, 3),
+                rng.uniform(0, 6),
+            )
+        )
     return Shape(limbs)
 
 
@@ -318,11 +428,28 @@ def plate(rng: np.random.Generator) -> Shape:
 
 
 OBJECTS = {
-    biped: 5.0, quadruped: 4.0, bird: 1.5, vehicle: 1.5, cycle: 1.5, furniture: 1.5, lathe: 1.5, tree: 0.7,
-    compound: 2.0, simple: 2.0, plate: 0.5,
+    biped: 5.0,
+    quadruped: 4.0,
+    bird: 1.5,
+    vehicle: 1.5,
+    cycle: 1.5,
+    furniture: 1.5,
+    lathe: 1.5,
+    tree: 0.7,
+    compound: 2.0,
+    simple: 2.0,
+    plate: 0.5,
 }
 OCCLUDERS = {
-    simple: 4.0, biped: 3.0, quadruped: 1.0, vehicle: 1.0, furniture: 1.0, tree: 1.5, compound: 2.0, fence: 1.0, plate: 0.7,
+    simple: 4.0,
+    biped: 3.0,
+    quadruped: 1.0,
+    vehicle: 1.0,
+    furniture: 1.0,
+    tree: 1.5,
+    compound: 2.0,
+    fence: 1.0,
+    plate: 0.7,
     lathe: 1.0,
 }
 

@@ -76,8 +76,9 @@ class _Painter:
         mujoco, model = self.mujoco, self.world.model
         model.geom_group[:] = np.where(shown, 0, 1)
         self.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = int(sky)
-        mujoco.mjv_updateScene(model, self.world.data, self.option, None, self.camera,
-                               mujoco.mjtCatBit.mjCAT_ALL.value, self.scene)
+        mujoco.mjv_updateScene(
+            model, self.world.data, self.option, None, self.camera, mujoco.mjtCatBit.mjCAT_ALL.value, self.scene
+        )
         colour = np.empty((*self.spec.size, 3), np.uint8)
         depth = np.empty(self.spec.size, np.float32)
         mujoco.mjr_render(self.rect, self.scene, self.context)
@@ -97,8 +98,8 @@ def render_scene(spec: SceneSpec) -> SceneClip:
     """Render a scene: frames, depth, instance ids, and for every object alone its amodal mask and colours.
 
     The same spec gives the same bytes on the same OpenGL driver. Without shadows an object's visible pixels have
-    exactly the same colours in ``frames_u8`` and in ``amodal_rgb_u8``; with ``spec.shadows`` the frame also has the shadows
-    that others cast on it. The sky is at 60 m, which is also the largest depth.
+    exactly the same colours in ``frames_u8`` and in ``amodal_rgb_u8``; with ``spec.shadows`` the frame also has the
+    shadows that others cast on it. The sky is at 60 m, which is also the largest depth.
 
     Raises:
         RuntimeError: MuJoCo or OpenGL is missing; says what to install.
@@ -119,7 +120,7 @@ def _render(spec: SceneSpec, world: World, painter: _Painter) -> SceneClip:
     nearness = np.empty((spec.frames, height, width), np.float32)
     ids = np.zeros((spec.frames, height, width), np.uint8)
     amodal = np.empty((count, spec.frames, height, width), bool)
-    colours = np.empty((count, spec.frames, height, width, 3), np.uint8)
+    colours = np.full((count, spec.frames, height, width, 3), 255, np.uint8)
     actors = (*spec.objects, *spec.props)
     still = np.array([True] + [actor.still for actor in actors])[world.owner + 1]
     scenery = (world.owner < 0) | (world.owner >= count)
@@ -134,8 +135,9 @@ def _render(spec: SceneSpec, world: World, painter: _Painter) -> SceneClip:
             _lay(frames[frame], nearness[frame], colour, depth)
         for index in range(count):
             colour, depth = painter.draw(world.owner == index, sky=False)
-            amodal[index, frame] = depth > 0
-            colours[index, frame] = np.where(amodal[index, frame][..., None], colour, 255)
+            whole = depth > 0
+            amodal[index, frame] = whole
+            colours[index, frame][whole] = colour[whole]
             ids[frame][_lay(frames[frame], nearness[frame], colour, depth)] = index + 1
         if spec.shadows:  # layers drawn apart cast no shadows on each other
             frames[frame] = painter.draw(np.ones(len(world.owner), bool), sky=True)[0]

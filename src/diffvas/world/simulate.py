@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffvas.world.meshes import build_mesh
+from diffvas.world.quaternions import from_axes, multiply, rotation
 from diffvas.world.spec import Actor, Camera, Material, Motion, Part, Quat, SceneSpec
 from diffvas.world.textures import paint
 
@@ -72,8 +73,14 @@ def build_world(spec: SceneSpec) -> World:
     data = mujoco.MjData(model)
     names = [model.body(int(b)).name.split("/")[0] for b in model.geom_bodyid]
     owner = np.array([int(name[1:]) if name.startswith("a") else -1 for name in names])
-    world = World(model, data, owner, np.zeros((spec.frames, model.nq)), np.zeros((spec.frames, model.nmocap, 3)),
-                  np.zeros((spec.frames, model.nmocap, 4)))
+    world = World(
+        model,
+        data,
+        owner,
+        np.zeros((spec.frames, model.nq)),
+        np.zeros((spec.frames, model.nmocap, 3)),
+        np.zeros((spec.frames, model.nmocap, 4)),
+    )
     _simulate(mujoco, spec, world)
     return world
 
@@ -135,19 +142,6 @@ def pose_at(motion: Motion, time: float, duration: float) -> tuple[np.ndarray, n
     return position, multiply(turn, np.asarray(motion.quat))
 
 
-def rotation(vector: np.ndarray) -> np.ndarray:
-    """(4,) quaternion of a rotation vector in radians."""
-    angle = float(np.linalg.norm(vector))
-    if angle < 1e-9:
-        return np.array([1.0, 0.0, 0.0, 0.0])
-    return np.concatenate([[np.cos(angle / 2)], np.sin(angle / 2) * np.asarray(vector) / angle])
-
-
-def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(4,) product of two quaternions: first b, then a."""
-    return np.array([a[0] * b[0] - a[1:] @ b[1:], *(a[0] * b[1:] + b[0] * a[1:] + np.cross(a[1:], b[1:]))])
-
-
 def camera_at(camera: Camera, frame: int, frames: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Position (3,), orientation (4,) and vertical field of view in degrees of the camera in a frame."""
     share = frame / max(1, frames - 1)
@@ -163,14 +157,8 @@ def camera_at(camera: Camera, frame: int, frames: int) -> tuple[np.ndarray, np.n
     back /= np.linalg.norm(back)
     right = np.cross([0.0, 0.0, 1.0], back)
     right /= np.linalg.norm(right)
-    return position, _quaternion(np.stack([right, np.cross(back, right), back], 1)), \
-        camera.fov[0] + share * (camera.fov[1] - camera.fov[0])
-
-
-def _quaternion(matrix: np.ndarray) -> np.ndarray:
-    quat = np.empty(4)
-    import_mujoco().mju_mat2Quat(quat, matrix.reshape(-1))
-    return quat
+    fov = camera.fov[0] + share * (camera.fov[1] - camera.fov[0])
+    return position, from_axes(right, np.cross(back, right), back), fov
 
 
 def _numbers(values: Any) -> str:
@@ -192,9 +180,11 @@ def scene_xml(spec: SceneSpec, textures: list[np.ndarray]) -> str:
             _material_xml(f"a{index}m{number}", material, assets, textures)
         bodies.append(_actor_xml(f"a{index}", actor, colliding, assets))
     lights = "".join(
-        f'<light directional="true" dir="{_numbers(light.direction)}" pos="{_numbers(-4 * np.asarray(light.direction))}" '
-        f'diffuse="{_numbers(light.colour)}" specular="{_numbers([light.specular] * 3)}" '
-        f'castshadow="{str(spec.shadows).lower()}"/>' for light in spec.lights)
+        f'<light directional="true" dir="{_numbers(light.direction)}" '
+        f'pos="{_numbers(-4 * np.asarray(light.direction))}" diffuse="{_numbers(light.colour)}" '
+        f'specular="{_numbers([light.specular] * 3)}" castshadow="{str(spec.shadows).lower()}"/>'
+        for light in spec.lights
+    )
     ambient = _numbers([spec.ambient] * 3)
     height, width = spec.size
     return f"""<mujoco><compiler angle="radian" autolimits="true"/><option timestep="{PHYSICS_STEP}"/>
@@ -234,8 +224,10 @@ def _actor_xml(name: str, actor: Actor, colliding: bool, assets: list[str]) -> s
 
     def body(index: int) -> str:
         limb = actor.limbs[index]
-        geoms = "".join(_geom_xml(f"{name}/{index}/{number}", f"{name}m", part, actor.scale, solid, assets)
-                        for number, part in enumerate(limb.parts))
+        geoms = "".join(
+            _geom_xml(f"{name}/{index}/{number}", f"{name}m", part, actor.scale, solid, assets)
+            for number, part in enumerate(limb.parts)
+        )
         inner = geoms + "".join(body(child) for child in children[index])
         if index == 0:
             place = f'pos="{_numbers(motion.start)}" quat="{_numbers(motion.quat)}"'
@@ -245,25 +237,30 @@ def _actor_xml(name: str, actor: Actor, colliding: bool, assets: list[str]) -> s
             return f'<body name="{name}" {place}{mocap}>{inner}</body>'
         place = f'pos="{_numbers(np.asarray(limb.pivot) * actor.scale)}"'
         if motion.physics:  # a thing thrown about is stiff
-            stiff: Quat = tuple(rotation(np.asarray(limb.axis) * limb.angle))  # type: ignore[assignment]
+            stiff: Quat = tuple(rotation(np.asarray(limb.axis) * limb.angle))
             return f'<body name="{name}/{index}" {place} quat="{_numbers(stiff)}">{inner}</body>'
         # A limb may hold other limbs only; a hinge needs some mass to turn.
         mass = '<inertial pos="0 0 0" mass="0.1" diaginertia="0.01 0.01 0.01"/>'
-        return (f'<body name="{name}/{index}" {place}>{mass}<joint name="{name}/{index}" axis="{_numbers(limb.axis)}"/>'
-                f"{inner}</body>")
+        return (
+            f'<body name="{name}/{index}" {place}>{mass}<joint name="{name}/{index}" axis="{_numbers(limb.axis)}"/>'
+            f"{inner}</body>"
+        )
 
     return body(0)
 
 
 def _geom_xml(name: str, material: str, part: Part, scale: float, solid: bool, assets: list[str]) -> str:
     touch = 'contype="1" conaffinity="1" friction="0.5"' if solid else 'contype="0" conaffinity="0"'
-    place = (f'pos="{_numbers(np.asarray(part.pos) * scale)}" quat="{_numbers(part.quat)}" '
-             f'material="{material}{part.material}" density="300" {touch}')
+    place = (
+        f'pos="{_numbers(np.asarray(part.pos) * scale)}" quat="{_numbers(part.quat)}" '
+        f'material="{material}{part.material}" density="300" {touch}'
+    )
     if part.mesh is None:
         size = [max(1e-4, s * scale) for s in part.size]
         return f'<geom type="{part.kind}" size="{_numbers(size)}" {place}/>'
     vertices, faces = build_mesh(part.mesh)
     text = " ".join(map(str, faces.reshape(-1).tolist()))
     # "shell" accepts what is not perfectly closed or is thin
-    assets.append(f'<mesh name="{name}" inertia="shell" vertex="{_numbers((vertices * scale).reshape(-1))}" face="{text}"/>')
+    corners = _numbers((vertices * scale).reshape(-1))
+    assets.append(f'<mesh name="{name}" inertia="shell" vertex="{corners}" face="{text}"/>')
     return f'<geom type="mesh" mesh="{name}" {place}/>'

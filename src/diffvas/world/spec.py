@@ -88,9 +88,10 @@ class Limb:
 class Motion:
     """How an actor moves: by physics from an initial state, or by formula.
 
-    By formula, position = start + velocity * s(t) + wave * sin(2 pi (wave_hz t + wave_phase)); s(t) is t ("steady"), goes
-    there and back once during the clip ("return"), or slows to a halt in its middle ("stop"). The orientation is
-    ``quat``, turned by ``spin`` * t and by ``rock`` * sin(2 pi (wave_hz t + wave_phase)), both world rotation vectors.
+    By formula, position = start + velocity * s(t) + wave * sin(2 pi (wave_hz t + wave_phase)); s(t) is t
+    ("steady"), goes there and back once during the clip ("return"), or slows to a halt in its middle ("stop").
+    The orientation is ``quat``, turned by ``spin`` * t and by ``rock`` * sin(2 pi (wave_hz t + wave_phase)), both
+    world rotation vectors.
     With ``physics``, velocity and spin are the initial linear and angular velocity.
     """
 
@@ -225,11 +226,14 @@ def _check_actor(actor: Actor) -> None:
             raise ValueError(f"limbs of {actor.name!r}: limb {index} must follow its parent, got parent {limb.parent}")
         for part in limb.parts:
             if part.kind not in PART_KINDS or (part.kind == "mesh") != (part.mesh is not None):
-                raise ValueError(f"parts of {actor.name!r}: expected a kind of {PART_KINDS} (mesh with its recipe), "
-                                 f"got {part.kind!r}")
+                raise ValueError(
+                    f"parts of {actor.name!r}: expected a kind of {PART_KINDS} (mesh with its recipe), "
+                    f"got {part.kind!r}"
+                )
             if not 0 <= part.material < len(actor.materials):
-                raise ValueError(f"materials of {actor.name!r}: expected an index below {len(actor.materials)}, "
-                                 f"got {part.material}")
+                raise ValueError(
+                    f"materials of {actor.name!r}: expected an index below {len(actor.materials)}, got {part.material}"
+                )
 
 
 def _from_plain(kind: Any, value: Any, where: str) -> Any:
@@ -240,12 +244,15 @@ def _from_plain(kind: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where}: expected a JSON object, got {type(value).__name__}")
         hints = typing.get_type_hints(kind)
         unknown = sorted(set(value) - set(hints))
-        needed = [f.name for f in dataclasses.fields(kind)
-                  if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+        needed = [
+            f.name
+            for f in dataclasses.fields(kind)
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        ]
         missing = sorted(set(needed) - set(value))
         if unknown or missing:
-            raise ValueError(f"{where}: expected the fields of {kind.__name__}, got unknown {unknown}, missing {missing}")
-        return kind(**{key: _from_plain(hints[key], item, f"{where}.{key}") for key, item in value.items()})  # type: ignore[operator]
+            raise ValueError(f"{where}: expected {kind.__name__}'s fields, got unknown {unknown}, missing {missing}")
+        return kind(**{key: _from_plain(hints[key], item, f"{where}.{key}") for key, item in value.items()})
     if origin is tuple:
         if not isinstance(value, list) or (args[-1] is not Ellipsis and len(value) != len(args)):
             raise ValueError(f"{where}: expected a list for {kind}, got {value!r:.60}")

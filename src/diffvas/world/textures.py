@@ -46,7 +46,7 @@ def _pattern(texture: Texture, side: int) -> np.ndarray:
         return np.where(x * count % 1 < 0.06, 1.0, tone + 0.4 * smooth_noise(rng, side, 16))
     if texture.kind == "grass":
         return 0.5 * smooth_noise(rng, side, 24) + 0.5 * rng.random((side, side))
-    return sum(w * smooth_noise(rng, side, count * f) for w, f in ((0.55, 1), (0.3, 2.5), (0.15, 6)))  # type: ignore[return-value]
+    return sum(w * smooth_noise(rng, side, count * f) for w, f in ((0.55, 1), (0.3, 2.5), (0.15, 6)))
 
 
 def smooth_noise(rng: np.random.Generator, side: int, cells: float) -> np.ndarray:

@@ -1,0 +1,138 @@
+"""Scores of content in the hidden region: stage 2 on true masks, the mean visible colour, and inpainting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from diffvas import arrays
+from diffvas.bench.cases import Case
+from diffvas.metrics import bootstrap_interval, mean_colour_fill, psnr_inside, ssim_inside
+from diffvas.pipelines.completion import content_frames, layer, match_visible, shrink_masks
+from diffvas.pipelines.loading import CompletionModel
+from diffvas.types import Clip, ObjectTrack
+
+Array = np.ndarray
+MEAN_COLOUR, INPAINT = "mean visible colour", "inpainting (Telea)"
+BEST_PSNR = 60.0
+"""A frame that is reproduced exactly has an infinite PSNR; it counts with this many dB."""
+
+
+@dataclass(frozen=True, eq=False)
+class ContentResult:
+    """Scores of one method on one case; psnr (dB) and ssim are (N,) float64 over the frames with hidden area."""
+
+    psnr: Array
+    ssim: Array
+    seconds: float
+
+
+def inpaint_object(rgb: Array, modal: Array, amodal: Array) -> Array:
+    """(T, H, W, 3) uint8: the hidden part filled from the object's own visible pixels (Telea 2004), frame by frame.
+
+    Everything that is not a visible pixel of the object counts as unknown, so that no colour of an occluder or of the
+    background runs in. Where nothing of it is visible there is nothing to run in: the mean colour is left.
+    """
+    out = mean_colour_fill(rgb, modal)
+    height, width = modal.shape[1:]
+    for t in range(len(out)):
+        ys, xs = np.nonzero(amodal[t])
+        if not len(ys) or not modal[t].any():
+            continue
+        window = (slice(max(ys.min() - 2, 0), min(ys.max() + 3, height)), slice(max(xs.min() - 2, 0), min(xs.max() + 3, width)))
+        unknown = (~modal[t][window]).astype(np.uint8)
+        out[t][window] = cv2.inpaint(np.ascontiguousarray(rgb[t][window]), unknown, 3, cv2.INPAINT_TELEA)
+    return out
+
+
+def generate(model: CompletionModel, case: Case, steps: int, seed: int) -> dict[str, tuple[Array, float]]:
+    """What ``complete`` would paint if its amodal masks were the true ones, with and without matched colours.
+
+    Returns:
+        by method: (T, H, W, 3) uint8 and seconds.
+    """
+    assert case.frames_u8 is not None
+    began = time.perf_counter()
+    size = arrays.working_size(*case.modal.shape[1:], area=model.area)
+    modal = shrink_masks(case.modal, size)
+    amodal = shrink_masks(case.amodal, size) | modal
+    rgb = arrays.resize_u8(case.frames_u8, size)
+    raw = content_frames(model, rgb, modal, amodal, 1, steps=steps, seed=case.seed(seed), tick=lambda: None)
+    raw_seconds = time.perf_counter() - began
+    matched = match_visible(raw, rgb.astype(np.float32) / 255, modal)
+    clip, track = Clip(case.frames_u8), ObjectTrack(1, case.modal)
+    painted = layer(clip, track, case.amodal, matched)[..., :3]
+    seconds = time.perf_counter() - began
+    plain = layer(clip, track, case.amodal, raw)[..., :3]
+    name = f"ours, {steps} step{'s' if steps > 1 else ''}"
+    return {name: (painted, seconds), f"{name}, colours not matched": (plain, raw_seconds)}
+
+
+def score_frames(painted: Array, case: Case, seconds: float) -> ContentResult:
+    """PSNR and SSIM of every frame with hidden area, inside the hidden region alone."""
+    hidden = case.amodal & ~case.modal
+    psnr, ssim = [], []
+    assert case.alone_u8 is not None
+    for t in np.flatnonzero(case.counted):
+        one = slice(t, t + 1)
+        psnr.append(min(psnr_inside(painted[one], case.alone_u8[one], hidden[one]), BEST_PSNR))
+        ssim.append(ssim_inside(painted[one], case.alone_u8[one], hidden[one]))
+    return ContentResult(np.array(psnr), np.array(ssim), seconds)
+
+
+def score_content(model: CompletionModel, case: Case, steps: Sequence[int], seed: int = 0) -> dict[str, ContentResult]:
+    """All methods on one case with colours, in the region that is hidden by the true masks.
+
+    Args:
+        steps: numbers of Euler steps of stage 2 to try.
+    """
+    assert case.frames_u8 is not None
+    painted = {MEAN_COLOUR: (mean_colour_fill(case.frames_u8, case.modal), float("nan"))}
+    began = time.perf_counter()
+    filled = inpaint_object(case.frames_u8, case.modal, case.amodal)
+    painted[INPAINT] = (filled, time.perf_counter() - began)
+    for count in steps:
+        painted |= generate(model, case, count, seed)
+    return {name: score_frames(frames, case, seconds) for name, (frames, seconds) in painted.items()}
+
+
+@dataclass
+class ContentBoard:
+    """Collects the results of whole cases."""
+
+    names: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    results: dict[str, list[ContentResult]] = field(default_factory=dict)
+
+    def add(self, case: Case, results: dict[str, ContentResult]) -> None:
+        """Take in one case."""
+        for name, result in results.items():
+            self.results.setdefault(name, []).append(result)
+        self.names.append(case.name)
+        self.groups.append(case.group)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """One dict per method: means over frames, intervals that resample groups, and the gain over the mean colour."""
+        lines = []
+        for name, results in self.results.items():
+            base = self.results[MEAN_COLOUR]
+            psnr = [r.psnr for r in results]
+            gains = [r.psnr - b.psnr for r, b in zip(results, base, strict=True)]
+            line: dict[str, Any] = {"method": name}
+            for key, values in (("psnr", psnr), ("ssim", [r.ssim for r in results]), ("gain", gains)):
+                line[key] = float(np.concatenate(values).mean()) if any(map(len, values)) else float("nan")
+                line[f"{key}_low"], line[f"{key}_high"] = self._interval(values)
+            line |= {"clips": sum(bool(len(p)) for p in psnr), "frames": sum(map(len, psnr))}
+            line["seconds"] = float(np.mean([r.seconds for r in results]))
+            lines.append(line)
+        return lines
+
+    def _interval(self, values: list[Array]) -> tuple[float, float]:
+        groups = dict.fromkeys(self.groups)
+        pooled = [np.concatenate([v for v, g in zip(values, self.groups, strict=True) if g == one]) for one in groups]
+        return bootstrap_interval(pooled, rng=np.random.default_rng(0))

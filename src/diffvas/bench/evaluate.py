@@ -1,0 +1,190 @@
+"""Scores of amodal masks: visible mask, convex hull, and a model in any number of decodings, on the same cases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diffvas import arrays
+from diffvas.bench.cases import Case
+from diffvas.metrics import FrameScores, StrictScore, bootstrap_interval, convex_hull_masks, strict_frames
+from diffvas.pipelines.completion import amodal_frames, grow_masks, shrink_masks
+from diffvas.pipelines.loading import CompletionModel
+
+Array = np.ndarray
+MODAL, HULL = "modal", "convex hull"
+DEPTHS = {"given": ("given",), "none": ("none",), "both": ("given", "none")}
+
+
+@dataclass(frozen=True, order=True)
+class Decoding:
+    """How one mask is made of a model: ``steps`` Euler steps, the mean of ``samples`` samples."""
+
+    steps: int
+    samples: int
+
+    @classmethod
+    def parse(cls, text: str) -> Decoding:
+        """From ``"3x8"``: 3 steps, 8 samples.
+
+        Raises:
+            ValueError: anything else.
+        """
+        steps, cross, samples = text.partition("x")
+        if not (cross and steps.isdecimal() and samples.isdecimal() and int(steps) and int(samples)):
+            raise ValueError(f"decoding: expected STEPSxSAMPLES like 3x8, got {text!r}")
+        return cls(int(steps), int(samples))
+
+    def __str__(self) -> str:
+        return f"{self.steps}x{self.samples}"
+
+
+@dataclass(frozen=True)
+class MaskPlan:
+    """What is scored on every case.
+
+    Attributes:
+        decodings: of the model; those of equal steps share their samples. depths: "given" and/or "none".
+        thresholds: of the soft masks; the first one is that of the main table. seed: of all draws.
+    """
+
+    decodings: tuple[Decoding, ...]
+    depths: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the tables; ``depth`` is "" and ``threshold`` None for methods that have none."""
+
+    method: str
+    depth: str = ""
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One row's score on one case, and the seconds it took (nan for what takes none)."""
+
+    scores: FrameScores
+    seconds: float
+
+
+def decode_samples(model: CompletionModel, modal: Array, depth: Array | None, steps: int, counts: Sequence[int],
+                   seed: int) -> tuple[Array, dict[int, float]]:
+    """Soft masks of the most samples asked for, and the seconds that each number of samples would have taken.
+
+    Args:
+        modal: (T, h, w) bool and depth: (T, h, w) float32 or None, at the model's size. counts: numbers of samples.
+
+    Returns:
+        (K, T, h, w) float32, and seconds by count: all of the time less what the samples beyond it took.
+    """
+    most = max(counts)
+    marks: list[float] = []
+    began = time.perf_counter()
+    soft = amodal_frames(model, modal, depth, 1, samples=most, steps=steps, seed=seed,
+                         tick=lambda: marks.append(time.perf_counter()))
+    total = time.perf_counter() - began
+    ends = np.array(marks).reshape(-1, most, steps)[..., -1]  # (windows, K): when each sample's last step was done
+    each = float(np.diff(ends, axis=1).mean(1).sum()) if most > 1 else 0.0
+    return soft, {count: total - (most - count) * each for count in counts}
+
+
+def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dict[Row, Result]:
+    """All rows on one case, in ``strict`` rules: at the truth's own size, the visible mask added before scoring.
+
+    Args:
+        model: None leaves only the two baselines.
+    """
+    results = {
+        Row(MODAL): Result(strict_frames(case.modal, case.amodal, case.modal), float("nan")),
+        Row(HULL): Result(strict_frames(convex_hull_masks(case.modal), case.amodal, case.modal), float("nan")),
+    }
+    if model is None:
+        return results
+    source = (case.modal.shape[1], case.modal.shape[2])
+    size = arrays.working_size(*source, area=model.area)
+    modal = shrink_masks(case.modal, size)
+    for depth_name in plan.depths:
+        depth = arrays.resize_float(case.depth, size) if depth_name == "given" else None
+        for steps in sorted({d.steps for d in plan.decodings}):
+            group = [d for d in plan.decodings if d.steps == steps]
+            soft, seconds = decode_samples(model, modal, depth, steps, [d.samples for d in group], case.seed(plan.seed))
+            for decoding in group:
+                mean = soft[: decoding.samples].mean(0)
+                for threshold in plan.thresholds:
+                    scores = strict_frames(grow_masks(mean, threshold, source), case.amodal, case.modal)
+                    row = Row(str(decoding), depth_name, threshold)
+                    results[row] = Result(scores, seconds[decoding.samples])
+    return results
+
+
+@dataclass
+class MaskBoard:
+    """Collects the results of whole cases: a case is in all rows or in none."""
+
+    names: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    families: list[str] = field(default_factory=list)
+    results: dict[Row, list[Result]] = field(default_factory=dict)
+
+    def add(self, case: Case, results: dict[Row, Result]) -> None:
+        """Take in one case."""
+        for row, result in results.items():
+            self.results.setdefault(row, []).append(result)
+        self.names.append(case.name)
+        self.groups.append(case.group)
+        self.families.append(case.family)
+
+    def summary(self, family: str | None = None) -> list[dict[str, Any]]:
+        """One dict per row: the averages of ``StrictScore``, with intervals that resample groups, and differences.
+
+        ``gain``, ``gain_low``, ``gain_high``: mIoU_occ less the convex hull's on the same frames.
+        """
+        chosen = [i for i, f in enumerate(self.families) if family is None or f == family]
+        lines = []
+        for row, results in self.results.items():
+            picked = [results[i] for i in chosen]
+            hull = [self.results[Row(HULL)][i].scores for i in chosen]
+            line = {"method": row.method, "depth": row.depth, "threshold": row.threshold}
+            line |= StrictScore([r.scores for r in picked]).compute(resamples=1)
+            every = [r.scores.iou for r in picked]
+            hidden = [r.scores.iou_occ[r.scores.counted] for r in picked]
+            gains = [(r.scores.iou_occ - h.iou_occ)[h.counted] for r, h in zip(picked, hull, strict=True)]
+            for name, values in (("miou", every), ("miou_occ", hidden), ("gain", gains)):
+                line |= self._interval(name, values, chosen)
+            line["gain"] = float(np.concatenate(gains).mean()) if any(map(len, gains)) else float("nan")
+            line["seconds"] = float(np.mean([r.seconds for r in picked])) if picked else float("nan")
+            lines.append(line)
+        return lines
+
+    def _interval(self, name: str, values: list[Array], chosen: list[int]) -> dict[str, float]:
+        groups = [self.groups[i] for i in chosen]
+        pooled = [np.concatenate([v for v, g in zip(values, groups, strict=True) if g == one]) for one in dict.fromkeys(groups)]
+        low, high = bootstrap_interval(pooled, rng=np.random.default_rng(0))
+        return {f"{name}_low": low, f"{name}_high": high}
+
+    def per_case(self, threshold: float) -> list[dict[str, Any]]:
+        """One dict per case: mIoU, mIoU_occ (nan without hidden area) and hidden frames of every row at ``threshold``."""
+        lines = []
+        for i, name in enumerate(self.names):
+            line: dict[str, Any] = {"case": name, "scores": {}}
+            for row, results in self.results.items():
+                if row.threshold not in (None, threshold):
+                    continue
+                scores = results[i].scores
+                hidden = scores.iou_occ[scores.counted]
+                line["frames_occ"] = len(hidden)
+                label = f"{row.method} depth {row.depth}" if row.depth else row.method
+                line["scores"][label] = {"miou": float(scores.iou.mean()),
+                                         "miou_occ": float(hidden.mean()) if len(hidden) else float("nan")}
+            lines.append(line)
+        return lines
+
+

@@ -1,0 +1,134 @@
+"""Real silhouettes with known truth: masks that show an object whole, hidden by synthetic shapes that move over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from diffvas import arrays
+from diffvas.bench.cases import Case, hides_enough, named_rng
+from diffvas.data.examples import relative_depth
+from diffvas.masks import read_masks
+from diffvas.video import list_images, open_image
+from diffvas.world.flat import Actor, draw, sample_actor
+from diffvas.world.outlines import OCCLUDERS
+
+Array = np.ndarray
+MAX_SIZE = (180, 320)
+HIDDEN_RANGE = (0.15, 0.70)
+"""The share of the object's area that must be hidden, over all frames together."""
+ATTEMPTS = 50
+
+
+def silhouette_names(folders: list[Path]) -> list[str]:
+    """A name per folder: its own, or its parent's where it is just called ``masks``; equal ones are numbered."""
+    names: list[str] = []
+    for folder in folders:
+        whole = folder.resolve()
+        name = whole.parent.name if whole.name.lower() in {"masks", "modal_masks", "amodal_masks"} else whole.name
+        same = sum(n == name or n.startswith(f"{name}#") for n in names)
+        names.append(f"{name}#{same + 1}" if same else name)
+    return names
+
+
+def read_silhouette(folder: str | Path, frames: int | None = None) -> Array:
+    """One object's masks, (T, H, W) bool, shrunk to 320 x 180 at most.
+
+    Args:
+        folder: masks of one object that show it whole, as ``read_masks`` reads them.
+        frames: the first so many; None = all.
+
+    Raises:
+        ValueError: no such folder, no images, several objects, no mask pixel in the frames taken, or what ``read_masks``
+            refuses.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"masks: expected a folder of images, got '{folder}'")
+    files = list_images(folder)
+    if not files:
+        raise ValueError(f"masks: expected images in '{folder}', found none")
+    width, height = open_image(files[0]).size
+    tracks = read_masks(folder, (height, width), len(files))
+    if len(tracks) != 1:
+        raise ValueError(f"masks: expected the masks of one object in '{folder}', got {len(tracks)} objects")
+    masks = tracks[0].modal_masks[:frames]
+    shrink = min(1.0, MAX_SIZE[0] / height, MAX_SIZE[1] / width)
+    if shrink < 1.0:
+        size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        masks = arrays.resize_masks_area(masks, size) >= 0.5
+    if not masks.any():
+        raise ValueError(f"masks: expected the object in the first {len(masks)} frames of '{folder}', found no pixel of it")
+    return masks
+
+
+def boxes(masks: Array) -> Array:
+    """(T, 4) float: centre x, centre y, width, height of each frame's mask; empty frames take the nearest frame's."""
+    out = np.full((len(masks), 4), np.nan)
+    for t, mask in enumerate(masks):
+        ys, xs = np.nonzero(mask)
+        if len(ys):
+            out[t] = (xs.min() + xs.max()) / 2, (ys.min() + ys.max()) / 2, np.ptp(xs) + 1, np.ptp(ys) + 1
+    seen = np.flatnonzero(~np.isnan(out[:, 0]))
+    nearest = seen[np.abs(np.arange(len(masks))[:, None] - seen).argmin(1)]
+    return out[nearest]
+
+
+def sample_occluders(rng: np.random.Generator, masks: Array) -> list[Actor]:
+    """One or two shapes of the flat world that pass over the object, scaled to its box.
+
+    They are sampled as if the object's box, enlarged, were the whole picture, and then carried along with the object
+    by a random share of its own motion: some stand still in the picture, some stay in front of it.
+    """
+    frames, box = len(masks), boxes(masks)
+    wide, high = np.median(box[:, 2:], axis=0) * 1.2
+    actors = []
+    for _ in range(int(rng.integers(1, 3))):
+        actor = sample_actor(rng, (high, wide), frames, 1.0, OCCLUDERS, float(rng.uniform(0.3, 1.0)))
+        meeting = box[int(frames * rng.uniform(0.3, 0.7)), :2]
+        share = rng.choice([0.0, rng.uniform(0, 1), 1.0])
+        path = meeting + share * (box[:, :2] - meeting)
+        actors.append(replace(actor, place=actor.place + path - (wide / 2, high / 2)))
+    return actors
+
+
+def cover(masks: Array, rng: np.random.Generator) -> Array | None:
+    """(T, H, W) bool, where occluders are; None where they hide too little of the object, or too much."""
+    frames, size = len(masks), masks.shape[1:]
+    actors = sample_occluders(rng, masks)
+    covered = np.zeros(masks.shape, bool)
+    for t in range(frames):
+        for actor in actors:
+            covered[t] |= draw(actor, t, frames, size, False)[0].astype(bool)
+    modal = masks & ~covered
+    share = 1.0 - modal.sum() / masks.sum()
+    fits = HIDDEN_RANGE[0] <= share <= HIDDEN_RANGE[1] and (modal.sum((1, 2)) > 20).sum() >= 3
+    return covered if fits and hides_enough(modal, masks).any() else None
+
+
+def layered_depth(rng: np.random.Generator, masks: Array, covered: Array) -> Array:
+    """Relative depth (T, H, W) of three layers: a sloping background, the object, the occluders in front."""
+    height = masks.shape[1]
+    far = 14.0 - rng.uniform(0, 6) * np.linspace(0, 1, height)[:, None]
+    depth = np.broadcast_to(far, masks.shape).astype(np.float32)
+    near, middle = np.sort(rng.uniform(2.0, 7.5, 2))
+    depth[masks] = middle + 0.3
+    depth[covered] = near
+    return relative_depth(depth)
+
+
+def overlay_case(masks: Array, name: str, number: int, seed: int = 0) -> Case | None:
+    """The silhouette under the occluders of ``number``; None where ``ATTEMPTS`` draws gave none that fit.
+
+    Args:
+        masks: (T, H, W) bool, taken as the amodal truth. name: of the silhouette. number: which occluders.
+    """
+    for attempt in range(ATTEMPTS):
+        rng = named_rng(seed, name, number, attempt)
+        covered = cover(masks, rng)
+        if covered is not None:
+            depth = layered_depth(rng, masks, covered)
+            return Case(f"{name}/{number}", f"{name}/{number}", name, masks & ~covered, masks, depth)
+    return None

@@ -1,0 +1,205 @@
+"""Both stages on a clip of any size and length: modal masks in, amodal masks and content out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from diffvas import arrays
+from diffvas.pipelines.loading import CompletionModel, load_pipelines
+from diffvas.pipelines.windows import blend_windows, plan_windows
+from diffvas.types import Clip, Completion, ObjectCompletion, ObjectTrack
+
+Array = np.ndarray
+Progress = Callable[[str, int, int], None]
+
+
+def window_generator(seed: int, object_id: int, stage: int, window: int, sample: int) -> torch.Generator:
+    """A CPU generator of its own for every draw, so that no result depends on what else is computed."""
+    state = np.random.SeedSequence([seed, object_id, stage, window, sample]).generate_state(2)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+def check_inputs(clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None, samples: int | None, steps: int | None) -> None:
+    """Raise ValueError where tracks or depth do not fit the clip, or a count is below 1."""
+    if not tracks:
+        raise ValueError("tracks: expected at least one object, got none")
+    ids = [t.object_id for t in tracks]
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"tracks: expected every object id once, got {ids}")
+    expected = (clip.num_frames, *clip.size)
+    for track in tracks:
+        if track.modal_masks.shape != expected:
+            raise ValueError(f"masks: expected {expected} frames, height, width like the clip, got {track.modal_masks.shape}")
+    if depth is not None and depth.shape != expected:
+        raise ValueError(f"depth: expected {expected} frames, height, width like the clip, got {depth.shape}")
+    if depth is not None and not np.isfinite(depth).all():
+        raise ValueError("depth: expected finite values, got NaN or infinity")
+    for name, count in (("samples", samples), ("steps", steps)):
+        if count is not None and count < 1:
+            raise ValueError(f"{name}: expected at least 1, got {count}")
+
+
+def amodal_frames(model: CompletionModel, modal: Array, depth: Array | None, object_id: int, *, samples: int, steps: int,
+                  seed: int, tick: Callable[[], None]) -> Array:
+    """(K, T, h, w) float32 in [0, 1]: the soft amodal masks of every sample, at the model's own size.
+
+    Args:
+        modal: (T, h, w) bool at the model's size. depth: (T, h, w) float32 in [0, 1] or None.
+        tick: called once per UNet step.
+    """
+    windows = plan_windows(modal.any((1, 2)), model.frames)
+    pipe = model.amodal
+    guidance = pipe.config.defaults["guidance"]
+    out: list[list[Array]] = [[] for _ in range(samples)]
+    for w, frames in enumerate(windows):
+        a = arrays.masks_to_signed(modal[frames])
+        b = None if depth is None else arrays.depth_to_signed(depth[frames])
+        conditions = pipe.encode_conditions(a, b, window_generator(seed, object_id, 0, w, 0))
+        for k in range(samples):
+            z = pipe.denoise(conditions, window_generator(seed, object_id, 1, w, k), steps, guidance, tick)
+            out[k].append(pipe.decode(z).mean(1).cpu().numpy())
+    return np.stack([blend_windows(len(modal), windows, sample) for sample in out])
+
+
+def content_frames(model: CompletionModel, rgb: Array, modal: Array, amodal: Array, object_id: int, *, steps: int, seed: int,
+                   tick: Callable[[], None]) -> Array:
+    """(T, h, w, 3) float32 in [0, 1]: the generated object on white, at the model's own size.
+
+    Args:
+        rgb: (T, h, w, 3) uint8; modal, amodal: (T, h, w) bool.
+    """
+    windows = plan_windows(modal.any((1, 2)), model.frames)
+    pipe = model.content
+    visible = arrays.composite_on_white(rgb, modal)
+    results = []
+    for w, frames in enumerate(windows):
+        a, b = arrays.to_signed(visible[frames]), arrays.masks_to_signed(amodal[frames])
+        conditions = pipe.encode_conditions(a, b, window_generator(seed, object_id, 2, w, 0))
+        z = pipe.denoise(conditions, window_generator(seed, object_id, 3, w, 0), steps, pipe.config.defaults["guidance"], tick)
+        results.append(pipe.decode(z).permute(0, 2, 3, 1).cpu().numpy())
+    return blend_windows(len(modal), windows, results)
+
+
+def match_visible(generated: Array, rgb: Array, modal: Array) -> Array:
+    """Shift generated colours so that they meet the camera's at the border of the visible part.
+
+    The difference camera - generated on visible pixels is spread by a normalised Gaussian over its surroundings, fading
+    far from any visible pixel, and added. All arrays are (T, h, w, ...) float32 in [0, 1]; ``modal`` is bool.
+    """
+    out = generated.copy()
+    spread = 0.08 * modal.shape[2]
+    for t in range(len(out)):
+        if not modal[t].any():
+            continue
+        on = modal[t].astype(np.float32)
+        difference = cv2.GaussianBlur((rgb[t] - generated[t]) * on[..., None], (0, 0), spread)
+        mass = cv2.GaussianBlur(on, (0, 0), spread)[..., None]
+        out[t] += difference / (mass + 0.02)
+    return out.clip(0, 1)
+
+
+def layer(clip: Clip, track: ObjectTrack, amodal: Array, content: Array) -> Array:
+    """(T, H, W, 4) uint8: generated pixels where the object is hidden, the camera's own where it is visible."""
+    frames, height, width = amodal.shape
+    rgba = np.zeros((frames, height, width, 4), np.uint8)
+    for t in range(frames):
+        if not amodal[t].any():
+            continue
+        grown = cv2.resize(content[t], (width, height), interpolation=cv2.INTER_CUBIC)
+        rgba[t, ..., :3] = (grown * 255).round().clip(0, 255).astype(np.uint8)
+        rgba[t, ..., :3][track.modal_masks[t]] = clip.frames_u8[t][track.modal_masks[t]]
+        rgba[t][~amodal[t]] = 0
+        rgba[t, ..., 3][amodal[t]] = 255
+    return rgba
+
+
+def shrink_masks(masks: Array, size: tuple[int, int]) -> Array:
+    """(T, h, w) bool at the model's size: pixels that are half covered or more by the masks (T, H, W) bool."""
+    coverage = arrays.resize_masks_area(masks, size)
+    small = coverage >= 0.5
+    return small if small.any() else coverage > 0  # smaller than a pixel of the model: keep what there is of it
+
+
+def grow_masks(soft: Array, threshold: float, size: tuple[int, int]) -> Array:
+    """(T, H, W) bool from soft masks (T, h, w): resized first and cut then, which keeps outlines smooth."""
+    return np.stack([cv2.resize(s, size[::-1], interpolation=cv2.INTER_LINEAR) >= threshold for s in soft])
+
+
+def complete_object(model: CompletionModel, clip: Clip, track: ObjectTrack, depth: Array | None, *, samples: int, steps: int,
+                    content_steps: int, seed: int, tick: Callable[[str], None], seconds: dict[str, float]) -> ObjectCompletion:
+    """One object of a clip; independent of all others."""
+    size = arrays.working_size(*clip.size, area=model.area)
+    began = time.perf_counter()
+    modal = shrink_masks(track.modal_masks, size)
+    small_depth = None if depth is None else arrays.resize_float(depth, size)
+    soft = amodal_frames(model, modal, small_depth, track.object_id, samples=samples, steps=steps, seed=seed, tick=lambda: tick("amodal"))
+    threshold = float(model.amodal.config.defaults["threshold"])
+    amodal = grow_masks(soft.mean(0), threshold, clip.size) | track.modal_masks
+    probability = None
+    if samples > 1:
+        probability = np.mean([grow_masks(s, threshold, clip.size) | track.modal_masks for s in soft], 0, dtype=np.float32)
+    seconds["amodal"] = seconds.get("amodal", 0.0) + time.perf_counter() - began
+    began = time.perf_counter()
+    rgb = arrays.resize_u8(clip.frames_u8, size)
+    small_amodal = (soft.mean(0) >= threshold) | modal
+    content = content_frames(model, rgb, modal, small_amodal, track.object_id, steps=content_steps, seed=seed, tick=lambda: tick("content"))
+    content = match_visible(content, rgb.astype(np.float32) / 255, modal)
+    rgba = layer(clip, track, amodal, content)
+    seconds["content"] = seconds.get("content", 0.0) + time.perf_counter() - began
+    return ObjectCompletion(track.object_id, track.modal_masks, amodal, probability, rgba)
+
+
+def complete(clip: Clip, tracks: Sequence[ObjectTrack] | Array, *, model: str | Path | CompletionModel = "tiny",
+             depth: Array | None = None, samples: int | None = None, steps: int | None = None, seed: int = 0,
+             device: str = "auto", progress: Progress | None = None) -> Completion:
+    """Complete every object of a clip: its amodal masks and its hidden content.
+
+    Args:
+        clip: any size, any length.
+        tracks: the objects' modal masks; one object's masks (T, H, W) bool will do.
+        model: ``tiny`` (bundled), a folder, a hub id, or what ``load_pipelines`` returned.
+        depth: (T, H, W) float, inverse depth in any unit (larger = nearer), or None where there is none.
+        samples: how many amodal samples to take; the mask is where their mean is above the model's threshold.
+        steps: denoising steps of both stages. ``samples`` and ``steps`` are the model's measured defaults where None.
+        seed: results depend on it and on each object alone. device: auto, cpu or cuda.
+        progress: called as (stage, UNet steps done, of all).
+
+    Raises:
+        ValueError: names the argument, what was expected and what came.
+    """
+    if isinstance(tracks, np.ndarray):
+        tracks = [ObjectTrack(1, tracks.astype(bool))]
+    check_inputs(clip, tracks, depth, samples, steps)
+    seconds: dict[str, float] = {}
+    began = time.perf_counter()
+    if not isinstance(model, CompletionModel):
+        model = load_pipelines(model, device)
+    seconds["load"] = time.perf_counter() - began
+    first, second = model.amodal.config.defaults, model.content.config.defaults
+    samples = int(first["samples"]) if samples is None else samples
+    amodal_steps = int(first["steps"]) if steps is None else steps
+    content_steps = int(second["steps"]) if steps is None else steps
+    relative = None if depth is None else arrays.normalise_depth(depth)
+    windows = sum(len(plan_windows(t.modal_masks.any((1, 2)), model.frames)) for t in tracks)
+    total = {"amodal": windows * samples * amodal_steps, "content": windows * content_steps}
+    done = {"amodal": 0, "content": 0}
+
+    def tick(stage: str) -> None:
+        done[stage] += 1
+        if progress is not None:
+            progress(stage, done[stage], total[stage])
+
+    objects = tuple(
+        complete_object(model, clip, track, relative, samples=samples, steps=amodal_steps, content_steps=content_steps,
+                        seed=seed, tick=tick, seconds=seconds)
+        for track in sorted(tracks, key=lambda t: t.object_id)
+    )
+    settings = {"model": model.name, "samples": samples, "amodal_steps": amodal_steps, "content_steps": content_steps,
+                "seed": seed, "depth": depth is not None, "device": str(model.device), "dtype": str(model.amodal.dtype).removeprefix("torch.")}
+    return Completion(clip, objects, settings, seconds)

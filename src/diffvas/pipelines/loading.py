@@ -1,0 +1,126 @@
+"""Load the two stages of a model: the bundled one, a folder, or ids of a hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from diffvas.pipelines.diffusion_vas import CONDITIONS, DiffusionVASPipeline
+
+BUNDLED = ("tiny",)
+
+
+@dataclass(frozen=True)
+class CompletionModel:
+    """Both stages, on one device.
+
+    Attributes:
+        amodal, content: the two pipelines. name: what was asked for. area: pixels per frame the model works at.
+        frames: frames per window.
+    """
+
+    amodal: DiffusionVASPipeline
+    content: DiffusionVASPipeline
+    name: str
+    area: int
+    frames: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.amodal.device
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: an unknown name, or ``cuda`` where there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: expected auto, cpu or cuda, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: expected a CUDA device, got none on this machine; use --device cpu")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def has_bf16() -> bool:
+    """Whether this CPU computes bfloat16 natively (AVX-512 BF16 or AMX); elsewhere float32 is faster."""
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    return "AVX512" in capabilities and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """float16 on CUDA, bfloat16 on CPUs that compute it, else float32."""
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if has_bf16() else torch.float32
+
+
+def model_folder(model: str | Path) -> Path:
+    """The folder of a bundled model or of a path; it must hold both stages.
+
+    Raises:
+        ValueError: neither a bundled name nor a folder with ``amodal/`` and ``content/``.
+    """
+    if str(model) in BUNDLED:
+        return Path(str(resources.files("diffvas") / "weights" / str(model)))
+    path = Path(model)
+    if not path.exists():
+        raise ValueError(f"model: expected one of {', '.join(BUNDLED)}, a folder or a hub id like user/name, got {str(model)!r}")
+    missing = [stage for stage in CONDITIONS if not (path / stage / "model_index.json").is_file()]
+    if missing:
+        raise ValueError(f"model: expected a folder with {' and '.join(CONDITIONS)} pipelines, {path} has no {', '.join(missing)}")
+    return path
+
+
+def download(model: str) -> Path:
+    """A snapshot of a hub repository that holds both stages as sub-folders, safetensors only.
+
+    Raises:
+        ValueError: the hub cannot be reached or has no such repository.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(model, allow_patterns=["*.json", "*.safetensors"])
+    except Exception as error:
+        raise ValueError(f"model: {model!r} is neither a folder here nor to be had from the hub ({type(error).__name__})") from error
+    return model_folder(Path(folder))
+
+
+def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> CompletionModel:
+    """Load both stages of a model, weights from safetensors only.
+
+    Args:
+        model: ``tiny`` (bundled), a folder with ``amodal/`` and ``content/`` pipelines, or a hub id ``user/name``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ValueError: names the argument, what was expected and what came.
+    """
+    where = pick_device(device)
+    name = str(model)
+    is_hub = name not in BUNDLED and not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/"))
+    folder = download(name) if is_hub else model_folder(model)
+    dtype = pick_dtype(where)
+    vae = None
+    stages = {}
+    for stage in ("amodal", "content"):
+        try:
+            kwargs = {} if vae is None or (folder / stage / "vae").is_dir() else {"vae": vae}
+            pipe = DiffusionVASPipeline.from_pretrained(
+                folder / stage, torch_dtype=dtype, use_safetensors=True, local_files_only=True,
+                variant="fp16" if any((folder / stage / "unet").glob("*.fp16.safetensors")) else None, **kwargs)
+        except (OSError, ValueError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ValueError(f"model: {folder / stage} cannot be loaded: {first}") from error
+        if pipe.config.stage != stage:
+            raise ValueError(f"model: expected the {stage} stage in {folder / stage}, got {pipe.config.stage!r}")
+        pipe.set_progress_bar_config(disable=True)
+        stages[stage] = pipe.to(where)
+        vae = pipe.vae
+    defaults = stages["amodal"].config.defaults
+    return CompletionModel(stages["amodal"], stages["content"], name, int(defaults.get("area", 256 * 512)), int(defaults.get("frames", 25)))
