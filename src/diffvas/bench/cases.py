@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def hides_enough(modal: Array, amodal: Array) -> Array:
     """(T,) bool: at least 0.05 % of the frame's pixels are of the object but not visible (the ``strict`` rule)."""
     pixels = amodal.shape[1] * amodal.shape[2]
     return (amodal & ~modal).sum((1, 2)) >= HIDDEN_SHARE * pixels
+
+
+def pool_groups(values: Sequence[Array], groups: Sequence[str]) -> list[Array]:
+    """The values (N_i,) of every case, joined by the cases' groups: what a bootstrap interval resamples."""
+    return [
+        np.concatenate([v for v, g in zip(values, groups, strict=True) if g == group])
+        for group in dict.fromkeys(groups)
+    ]
 
 
 def scene_files(folder: str | Path, limit: int | None = None) -> list[Path]:

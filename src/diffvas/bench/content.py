@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from diffvas import arrays
-from diffvas.bench.cases import Case
+from diffvas.bench.cases import Case, pool_groups
 from diffvas.metrics import bootstrap_interval, mean_colour_fill, psnr_inside, ssim_inside
 from diffvas.pipelines.completion import content_frames, layer, match_visible, shrink_masks
 from diffvas.pipelines.loading import CompletionModel
@@ -44,7 +44,8 @@ def inpaint_object(rgb: Array, modal: Array, amodal: Array) -> Array:
         ys, xs = np.nonzero(amodal[t])
         if not len(ys) or not modal[t].any():
             continue
-        window = (slice(max(ys.min() - 2, 0), min(ys.max() + 3, height)), slice(max(xs.min() - 2, 0), min(xs.max() + 3, width)))
+        rows = slice(max(int(ys.min()) - 2, 0), min(int(ys.max()) + 3, height))
+        window = (rows, slice(max(int(xs.min()) - 2, 0), min(int(xs.max()) + 3, width)))
         unknown = (~modal[t][window]).astype(np.uint8)
         out[t][window] = cv2.inpaint(np.ascontiguousarray(rgb[t][window]), unknown, 3, cv2.INPAINT_TELEA)
     return out
@@ -133,6 +134,4 @@ class ContentBoard:
         return lines
 
     def _interval(self, values: list[Array]) -> tuple[float, float]:
-        groups = dict.fromkeys(self.groups)
-        pooled = [np.concatenate([v for v, g in zip(values, self.groups, strict=True) if g == one]) for one in groups]
-        return bootstrap_interval(pooled, rng=np.random.default_rng(0))
+        return bootstrap_interval(pool_groups(values, self.groups), rng=np.random.default_rng(0))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffvas import arrays
-from diffvas.bench.cases import Case
+from diffvas.bench.cases import Case, pool_groups
 from diffvas.metrics import FrameScores, StrictScore, bootstrap_interval, convex_hull_masks, strict_frames
 from diffvas.pipelines.completion import amodal_frames, grow_masks, shrink_masks
 from diffvas.pipelines.loading import CompletionModel
@@ -26,18 +26,6 @@ class Decoding:
 
     steps: int
     samples: int
-
-    @classmethod
-    def parse(cls, text: str) -> Decoding:
-        """From ``"3x8"``: 3 steps, 8 samples.
-
-        Raises:
-            ValueError: anything else.
-        """
-        steps, cross, samples = text.partition("x")
-        if not (cross and steps.isdecimal() and samples.isdecimal() and int(steps) and int(samples)):
-            raise ValueError(f"decoding: expected STEPSxSAMPLES like 3x8, got {text!r}")
-        return cls(int(steps), int(samples))
 
     def __str__(self) -> str:
         return f"{self.steps}x{self.samples}"
@@ -165,13 +153,12 @@ class MaskBoard:
         return lines
 
     def _interval(self, name: str, values: list[Array], chosen: list[int]) -> dict[str, float]:
-        groups = [self.groups[i] for i in chosen]
-        pooled = [np.concatenate([v for v, g in zip(values, groups, strict=True) if g == one]) for one in dict.fromkeys(groups)]
+        pooled = pool_groups(values, [self.groups[i] for i in chosen])
         low, high = bootstrap_interval(pooled, rng=np.random.default_rng(0))
         return {f"{name}_low": low, f"{name}_high": high}
 
     def per_case(self, threshold: float) -> list[dict[str, Any]]:
-        """One dict per case: mIoU, mIoU_occ (nan without hidden area) and hidden frames of every row at ``threshold``."""
+        """One dict per case: mIoU and mIoU_occ (nan without hidden area) of every row at ``threshold``."""
         lines = []
         for i, name in enumerate(self.names):
             line: dict[str, Any] = {"case": name, "scores": {}}

@@ -41,8 +41,8 @@ def read_silhouette(folder: str | Path, frames: int | None = None) -> Array:
         frames: the first so many; None = all.
 
     Raises:
-        ValueError: no such folder, no images, several objects, no mask pixel in the frames taken, or what ``read_masks``
-            refuses.
+        ValueError: no such folder, no images, several objects, no mask pixel in the frames taken, or what
+            ``read_masks`` refuses.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -60,7 +60,7 @@ def read_silhouette(folder: str | Path, frames: int | None = None) -> Array:
         size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
         masks = arrays.resize_masks_area(masks, size) >= 0.5
     if not masks.any():
-        raise ValueError(f"masks: expected the object in the first {len(masks)} frames of '{folder}', found no pixel of it")
+        raise ValueError(f"masks: expected the object in the first {len(masks)} frames of '{folder}', found none of it")
     return masks
 
 

@@ -35,8 +35,8 @@ def _seconds(value: float) -> str:
 
 def mask_table(lines: list[dict[str, Any]], title: str) -> Table:
     """Methods as rows, at one threshold; scores in percent, intervals of 95 %."""
-    columns = ["method", "depth", "mIoU", "mIoU_occ", "less hull", "fully hidden", "clips", "frames", "hidden", "s/clip"]
-    table = _table(title, columns, 2)
+    numbers = ["mIoU", "mIoU_occ", "less hull", "fully hidden", "clips", "frames", "hidden", "s/clip"]
+    table = _table(title, ["method", "depth", *numbers], 2)
     for line in lines:
         table.add_row(
             line["method"],
@@ -63,7 +63,7 @@ def threshold_table(lines: list[dict[str, Any]], title: str) -> Table:
             rows.setdefault((line["method"], line["depth"]), {})[line["threshold"]] = line
     for (method, depth), by_threshold in rows.items():
         key = "miou" if all(math.isnan(line["miou_occ"]) for line in by_threshold.values()) else "miou_occ"
-        best = max(by_threshold, key=lambda t: by_threshold[t][key])  # noqa: B023 - used at once
+        best = max(by_threshold, key=lambda t: by_threshold[t][key])
         cells = [
             f"{percent(line['miou'])} / {percent(line['miou_occ'])}{'*' if t == best else ' '}"
             for t, line in sorted(by_threshold.items())

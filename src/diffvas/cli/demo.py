@@ -43,8 +43,17 @@ def run(args: argparse.Namespace) -> int:
     track = ObjectTrack(1, scene.modal_mask(0))
     completion_module = importlib.import_module("diffvas.pipelines.completion")
     with StageProgress() as progress:
-        completion = completion_module.complete(clip, [track], model=args.model, depth=relative_depth(scene.depth), samples=args.samples,
-                                                steps=args.steps, seed=args.seed, device=args.device, progress=progress)
+        completion = completion_module.complete(
+            clip,
+            [track],
+            model=args.model,
+            depth=relative_depth(scene.depth),
+            samples=args.samples,
+            steps=args.steps,
+            seed=args.seed,
+            device=args.device,
+            progress=progress,
+        )
         save_completion(completion, args.out, progress)
     write_png(Path(args.out) / "picture.png", picture(completion, scene))
     print_table(completion, scene)
@@ -78,10 +87,15 @@ def picture(completion: Completion, scene: SceneClip, columns: int = 4) -> np.nd
         frame = completion.clip.frames_u8[t]
         rows[0].append(draw_overlay(frame, [done.modal_masks[t].astype(np.float32)], [colour]))
         rows[1].append(draw_overlay(frame, [done.amodal_masks[t].astype(np.float32)], [colour]))
-        for row, rgb, mask in ((2, done.content_rgba[t, ..., :3], done.amodal_masks[t]), (3, scene.amodal_rgb_u8[0, t], scene.amodal_masks[0, t])):
+        for row, rgb, mask in (
+            (2, done.content_rgba[t, ..., :3], done.amodal_masks[t]),
+            (3, scene.amodal_rgb_u8[0, t], scene.amodal_masks[0, t]),
+        ):
             rows[row].append(np.where(mask[..., None], rgb, grey))
     gap = 6
-    lines = [np.concatenate([np.pad(p, ((0, gap), (0, gap), (0, 0)), constant_values=255) for p in row], 1) for row in rows]
+    lines = [
+        np.concatenate([np.pad(p, ((0, gap), (0, gap), (0, 0)), constant_values=255) for p in row], 1) for row in rows
+    ]
     return np.concatenate(lines)
 
 
@@ -97,12 +111,20 @@ def print_table(completion: Completion, scene: SceneClip) -> None:
     done, truth, modal = completion.objects[0], scene.amodal_masks[0], scene.modal_mask(0)
     hidden = truth & ~modal
     table = Table(title="demo clip against its ground truth (strict rules)")
-    for name, justify in (("method", "left"), ("mIoU", "right"), ("mIoU_occ", "right"), ("content PSNR, hidden region", "right")):
+    for name, justify in (
+        ("method", "left"),
+        ("mIoU", "right"),
+        ("mIoU_occ", "right"),
+        ("content PSNR, hidden region", "right"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     fill = psnr_inside(mean_colour_fill(scene.frames_u8, modal), scene.amodal_rgb_u8[0], hidden)
     ours = psnr_inside(completion_colours(completion), scene.amodal_rgb_u8[0], hidden)
-    for name, masks, psnr in (("modal", modal, ""), ("convex hull", convex_hull_masks(modal), f"mean colour {fill:.1f} dB"),
-                              ("ours", done.amodal_masks, f"{ours:.1f} dB")):
+    for name, masks, psnr in (
+        ("modal", modal, ""),
+        ("convex hull", convex_hull_masks(modal), f"mean colour {fill:.1f} dB"),
+        ("ours", done.amodal_masks, f"{ours:.1f} dB"),
+    ):
         score = StrictScore()
         score.update(masks, truth, modal)
         figures = score.compute()

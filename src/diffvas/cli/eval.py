@@ -61,9 +61,10 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--thresholds", metavar="P", nargs="+", type=_share, help="score at these too, from the same soft masks"
     )
-    parser.add_argument("--depth", metavar="given|none|both", type=one_of("given", "none", "both"), default="given", help="[given]")
+    depths, devices = ("given", "none", "both"), ("auto", "cpu", "cuda")
+    parser.add_argument("--depth", metavar="|".join(depths), type=one_of(*depths), default="given", help="[given]")
     parser.add_argument("--seed", metavar="S", type=whole_number(0, 2**63 - 1), default=0, help="of every draw [0]")
-    parser.add_argument("--device", metavar="auto|cpu|cuda", type=one_of("auto", "cpu", "cuda"), default="auto", help="[auto]")
+    parser.add_argument("--device", metavar="|".join(devices), type=one_of(*devices), default="auto", help="[auto]")
     parser.add_argument("--json", metavar="FILE", help="also write everything there, per case too")
 
 
@@ -211,7 +212,8 @@ def _write_report(
 
     settings = {key: value for key, value in vars(args).items() if key != "json"}
     settings |= {"decoding": [str(d) for d in plan.decodings], "thresholds": list(plan.thresholds)}
-    settings |= {"device": str(model.device), "dtype": str(model.amodal.dtype).removeprefix("torch."), "area": model.area}
+    settings |= {"device": str(model.device), "dtype": str(model.amodal.dtype).removeprefix("torch.")}
+    settings |= {"area": model.area}
     report: dict[str, Any] = {"version": __version__, "settings": settings}
     if masks.names:
         report["masks"] = masks.summary()

@@ -78,18 +78,33 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"argument --{name.replace('_', '-')}: expected at least 1, got {getattr(args, name)}")
     if args.weights is not None and len(args.weights) != len(args.data):
         raise UsageError(f"argument --weights: expected {len(args.data)} numbers like --data, got {len(args.weights)}")
-    needed = {"vae": (), "encode": ("vae",), "amodal": ("data",), "content": ("data",), "bundle": ("vae", "amodal", "content")}
+    needed = {
+        "vae": (),
+        "encode": ("vae",),
+        "amodal": ("data",),
+        "content": ("data",),
+        "bundle": ("vae", "amodal", "content"),
+    }
     need(args, *needed[args.what])
     with blame(f"train {args.what}"):
         {"vae": train_vae, "encode": encode, "amodal": denoise, "content": denoise, "bundle": bundle}[args.what](args)
     return 0
 
 
-def loop_config(args: argparse.Namespace):  # noqa: ANN201 - the type lives in a module that imports torch
+def loop_config(args: argparse.Namespace):
     from diffvas.train.loop import LoopConfig
 
-    return LoopConfig(steps=args.steps, lr=args.lr, warmup=args.warmup, decay=args.decay, save_every=args.save_every,
-                      seed=args.seed, threads=args.threads, ema=0.99, device=args.device)
+    return LoopConfig(
+        steps=args.steps,
+        lr=args.lr,
+        warmup=args.warmup,
+        decay=args.decay,
+        save_every=args.save_every,
+        seed=args.seed,
+        threads=args.threads,
+        ema=0.99,
+        device=args.device,
+    )
 
 
 def train_vae(args: argparse.Namespace) -> None:
@@ -98,7 +113,7 @@ def train_vae(args: argparse.Namespace) -> None:
     start(args.out, replace(loop_config(args)))
 
 
-def load_vae(path: Path):  # noqa: ANN201
+def load_vae(path: Path):
     from diffusers import AutoencoderKLTemporalDecoder
 
     return AutoencoderKLTemporalDecoder.from_pretrained(path)
@@ -115,15 +130,18 @@ def encode(args: argparse.Namespace) -> None:
     config = CacheConfig(args.stage, args.source, args.sizes, args.shards, args.per_shard, args.frames, args.seed)
     bar = iter(track(range(args.shards), "shards"))
     next(bar, None)
-    build_cache(config, load_vae(args.vae), args.out, compiled=args.compile, progress=lambda done, total: next(bar, None))
+    build_cache(
+        config, load_vae(args.vae), args.out, compiled=args.compile, progress=lambda done, total: next(bar, None)
+    )
 
 
 def denoise(args: argparse.Namespace) -> None:
     from diffvas.train.denoiser import DenoiserConfig, train_denoiser
 
     weights = tuple(args.weights or [1.0] * len(args.data))
-    config = DenoiserConfig(args.what, tuple(map(str, args.data)), weights, args.batch, tuple(args.spans),
-                            start=str(args.start or ""))
+    config = DenoiserConfig(
+        args.what, tuple(map(str, args.data)), weights, args.batch, tuple(args.spans), start=str(args.start or "")
+    )
     train_denoiser(config, loop_config(args), args.out)
 
 

@@ -38,8 +38,16 @@ def make(args: argparse.Namespace) -> int:
     from diffvas.world.make import make_clips
 
     with blame("world make"), StageProgress() as progress:
-        paths = make_clips(args.preset, args.clips, args.seed, args.out, workers=args.workers, size=tuple(args.size),
-                           frames=args.frames, progress=progress)
+        paths = make_clips(
+            args.preset,
+            args.clips,
+            args.seed,
+            args.out,
+            workers=args.workers,
+            size=tuple(args.size),
+            frames=args.frames,
+            progress=progress,
+        )
     print(f"{args.out}: {len(paths)} clips")
     return 0
 

@@ -126,5 +126,6 @@ def crop_scene(scene: SceneClip, index: int, size: tuple[int, int], rng: np.rand
         frames_u8 = arrays.resize_u8(scene.frames_u8[window], size)
     else:  # a scene drawn without colour
         alone, frames_u8 = np.zeros((len(amodal), 0, *size, 3), np.uint8), np.zeros((0, *size, 3), np.uint8)
-    return SceneClip(frames_u8, arrays.resize_float(scene.depth[window], size), ids,
-                     amodal, alone, scene.name, scene.seed)
+    return SceneClip(
+        frames_u8, arrays.resize_float(scene.depth[window], size), ids, amodal, alone, scene.name, scene.seed
+    )

@@ -75,7 +75,9 @@ def denoising_loss(estimate: torch.Tensor, z0: torch.Tensor, sigma: torch.Tensor
     return error.flatten(1).mean(1) * loss_weight(sigma)
 
 
-def karras_sigmas(steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = RHO) -> torch.Tensor:
+def karras_sigmas(
+    steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = RHO
+) -> torch.Tensor:
     """(steps + 1,) float32, falling from ``sigma_max`` to ``sigma_min`` and then 0; one step starts at ``sigma_max``.
 
     Raises:

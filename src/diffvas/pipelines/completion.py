@@ -25,7 +25,9 @@ def window_generator(seed: int, object_id: int, stage: int, window: int, sample:
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
 
 
-def check_inputs(clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None, samples: int | None, steps: int | None) -> None:
+def check_inputs(
+    clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None, samples: int | None, steps: int | None
+) -> None:
     """Raise ValueError where tracks or depth do not fit the clip, or a count is below 1."""
     if not tracks:
         raise ValueError("tracks: expected at least one object, got none")
@@ -35,7 +37,9 @@ def check_inputs(clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None,
     expected = (clip.num_frames, *clip.size)
     for track in tracks:
         if track.modal_masks.shape != expected:
-            raise ValueError(f"masks: expected {expected} frames, height, width like the clip, got {track.modal_masks.shape}")
+            raise ValueError(
+                f"masks: expected {expected} frames, height, width like the clip, got {track.modal_masks.shape}"
+            )
     if depth is not None and depth.shape != expected:
         raise ValueError(f"depth: expected {expected} frames, height, width like the clip, got {depth.shape}")
     if depth is not None and not np.isfinite(depth).all():
@@ -45,8 +49,17 @@ def check_inputs(clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None,
             raise ValueError(f"{name}: expected at least 1, got {count}")
 
 
-def amodal_frames(model: CompletionModel, modal: Array, depth: Array | None, object_id: int, *, samples: int, steps: int,
-                  seed: int, tick: Callable[[], None]) -> Array:
+def amodal_frames(
+    model: CompletionModel,
+    modal: Array,
+    depth: Array | None,
+    object_id: int,
+    *,
+    samples: int,
+    steps: int,
+    seed: int,
+    tick: Callable[[], None],
+) -> Array:
     """(K, T, h, w) float32 in [0, 1]: the soft amodal masks of every sample, at the model's own size.
 
     Args:
@@ -67,8 +80,17 @@ def amodal_frames(model: CompletionModel, modal: Array, depth: Array | None, obj
     return np.stack([blend_windows(len(modal), windows, sample) for sample in out])
 
 
-def content_frames(model: CompletionModel, rgb: Array, modal: Array, amodal: Array, object_id: int, *, steps: int, seed: int,
-                   tick: Callable[[], None]) -> Array:
+def content_frames(
+    model: CompletionModel,
+    rgb: Array,
+    modal: Array,
+    amodal: Array,
+    object_id: int,
+    *,
+    steps: int,
+    seed: int,
+    tick: Callable[[], None],
+) -> Array:
     """(T, h, w, 3) float32 in [0, 1]: the generated object on white, at the model's own size.
 
     Args:
@@ -81,7 +103,9 @@ def content_frames(model: CompletionModel, rgb: Array, modal: Array, amodal: Arr
     for w, frames in enumerate(windows):
         a, b = arrays.to_signed(visible[frames]), arrays.masks_to_signed(amodal[frames])
         conditions = pipe.encode_conditions(a, b, window_generator(seed, object_id, 2, w, 0))
-        z = pipe.denoise(conditions, window_generator(seed, object_id, 3, w, 0), steps, pipe.config.defaults["guidance"], tick)
+        z = pipe.denoise(
+            conditions, window_generator(seed, object_id, 3, w, 0), steps, pipe.config.defaults["guidance"], tick
+        )
         results.append(pipe.decode(z).permute(0, 2, 3, 1).cpu().numpy())
     return blend_windows(len(modal), windows, results)
 
@@ -131,33 +155,59 @@ def grow_masks(soft: Array, threshold: float, size: tuple[int, int]) -> Array:
     return np.stack([cv2.resize(s, size[::-1], interpolation=cv2.INTER_LINEAR) >= threshold for s in soft])
 
 
-def complete_object(model: CompletionModel, clip: Clip, track: ObjectTrack, depth: Array | None, *, samples: int, steps: int,
-                    content_steps: int, seed: int, tick: Callable[[str], None], seconds: dict[str, float]) -> ObjectCompletion:
+def complete_object(
+    model: CompletionModel,
+    clip: Clip,
+    track: ObjectTrack,
+    depth: Array | None,
+    *,
+    samples: int,
+    steps: int,
+    content_steps: int,
+    seed: int,
+    tick: Callable[[str], None],
+    seconds: dict[str, float],
+) -> ObjectCompletion:
     """One object of a clip; independent of all others."""
     size = arrays.working_size(*clip.size, area=model.area)
     began = time.perf_counter()
     modal = shrink_masks(track.modal_masks, size)
     small_depth = None if depth is None else arrays.resize_float(depth, size)
-    soft = amodal_frames(model, modal, small_depth, track.object_id, samples=samples, steps=steps, seed=seed, tick=lambda: tick("amodal"))
+    soft = amodal_frames(
+        model, modal, small_depth, track.object_id, samples=samples, steps=steps, seed=seed, tick=lambda: tick("amodal")
+    )
     threshold = float(model.amodal.config.defaults["threshold"])
     amodal = grow_masks(soft.mean(0), threshold, clip.size) | track.modal_masks
     probability = None
     if samples > 1:
-        probability = np.mean([grow_masks(s, threshold, clip.size) | track.modal_masks for s in soft], 0, dtype=np.float32)
+        probability = np.mean(
+            [grow_masks(s, threshold, clip.size) | track.modal_masks for s in soft], 0, dtype=np.float32
+        )
     seconds["amodal"] = seconds.get("amodal", 0.0) + time.perf_counter() - began
     began = time.perf_counter()
     rgb = arrays.resize_u8(clip.frames_u8, size)
     small_amodal = (soft.mean(0) >= threshold) | modal
-    content = content_frames(model, rgb, modal, small_amodal, track.object_id, steps=content_steps, seed=seed, tick=lambda: tick("content"))
+    content = content_frames(
+        model, rgb, modal, small_amodal, track.object_id, steps=content_steps, seed=seed, tick=lambda: tick("content")
+    )
     content = match_visible(content, rgb.astype(np.float32) / 255, modal)
     rgba = layer(clip, track, amodal, content)
     seconds["content"] = seconds.get("content", 0.0) + time.perf_counter() - began
     return ObjectCompletion(track.object_id, track.modal_masks, amodal, probability, rgba)
 
 
-def complete(clip: Clip, tracks: Sequence[ObjectTrack] | Array, *, model: str | Path | CompletionModel = "tiny",
-             depth: Array | None = None, samples: int | None = None, steps: int | None = None, seed: int = 0,
-             device: str = "auto", progress: Progress | None = None) -> Completion:
+def complete(
+    clip: Clip,
+    tracks: Sequence[ObjectTrack] | Array,
+    *,
+    model: str | Path | CompletionModel = "tiny",
+    depth: Array | None = None,
+    samples: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Completion:
     """Complete every object of a clip: its amodal masks and its hidden content.
 
     Args:
@@ -196,10 +246,28 @@ def complete(clip: Clip, tracks: Sequence[ObjectTrack] | Array, *, model: str | 
             progress(stage, done[stage], total[stage])
 
     objects = tuple(
-        complete_object(model, clip, track, relative, samples=samples, steps=amodal_steps, content_steps=content_steps,
-                        seed=seed, tick=tick, seconds=seconds)
+        complete_object(
+            model,
+            clip,
+            track,
+            relative,
+            samples=samples,
+            steps=amodal_steps,
+            content_steps=content_steps,
+            seed=seed,
+            tick=tick,
+            seconds=seconds,
+        )
         for track in sorted(tracks, key=lambda t: t.object_id)
     )
-    settings = {"model": model.name, "samples": samples, "amodal_steps": amodal_steps, "content_steps": content_steps,
-                "seed": seed, "depth": depth is not None, "device": str(model.device), "dtype": str(model.amodal.dtype).removeprefix("torch.")}
+    settings = {
+        "model": model.name,
+        "samples": samples,
+        "amodal_steps": amodal_steps,
+        "content_steps": content_steps,
+        "seed": seed,
+        "depth": depth is not None,
+        "device": str(model.device),
+        "dtype": str(model.amodal.dtype).removeprefix("torch."),
+    }
     return Completion(clip, objects, settings, seconds)

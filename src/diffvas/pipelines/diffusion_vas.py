@@ -58,25 +58,40 @@ class DiffusionVASPipeline(DiffusionPipeline):
         super().__init__()
         if stage not in CONDITIONS:
             raise ValueError(f"stage: expected one of {sorted(CONDITIONS)}, got {stage!r}")
-        self.register_modules(vae=vae, image_encoder=image_encoder, unet=unet, scheduler=scheduler,
-                              feature_extractor=feature_extractor)
-        self.register_to_config(stage=stage, defaults={"steps": 25, "samples": 1, "guidance": 1.5, "threshold": 200 / 255, **(defaults or {})})
+        self.register_modules(
+            vae=vae, image_encoder=image_encoder, unet=unet, scheduler=scheduler, feature_extractor=feature_extractor
+        )
+        self.register_to_config(
+            stage=stage,
+            defaults={"steps": 25, "samples": 1, "guidance": 1.5, "threshold": 200 / 255, **(defaults or {})},
+        )
 
-    def check_inputs(self, condition_a: torch.Tensor, condition_b: torch.Tensor | None, steps: int, guidance: float) -> None:
+    def check_inputs(
+        self, condition_a: torch.Tensor, condition_b: torch.Tensor | None, steps: int, guidance: float
+    ) -> None:
         """Raise ValueError, naming the condition, unless both are (T, 3, H, W) alike with H, W divisible by 8."""
         name_a, name_b = CONDITIONS[self.config.stage]
         if condition_a.dim() != 4 or condition_a.shape[1] != 3 or condition_a.shape[2] % 8 or condition_a.shape[3] % 8:
-            raise ValueError(f"{name_a}: expected (T, 3, H, W) with H and W divisible by 8, got {tuple(condition_a.shape)}")
+            raise ValueError(
+                f"{name_a}: expected (T, 3, H, W) with H and W divisible by 8, got {tuple(condition_a.shape)}"
+            )
         if condition_b is not None and condition_b.shape != condition_a.shape:
-            raise ValueError(f"{name_b}: expected {tuple(condition_a.shape)} as {name_a}, got {tuple(condition_b.shape)}")
+            raise ValueError(
+                f"{name_b}: expected {tuple(condition_a.shape)} as {name_a}, got {tuple(condition_b.shape)}"
+            )
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}")
         if guidance < 0:
             raise ValueError(f"guidance: expected 0 or more, got {guidance}")
 
     @torch.no_grad()
-    def encode_conditions(self, condition_a: torch.Tensor, condition_b: torch.Tensor | None, generator: torch.Generator,
-                          noise: float = conditioning.CONDITION_NOISE) -> ConditionLatents:
+    def encode_conditions(
+        self,
+        condition_a: torch.Tensor,
+        condition_b: torch.Tensor | None,
+        generator: torch.Generator,
+        noise: float = conditioning.CONDITION_NOISE,
+    ) -> ConditionLatents:
         """Latents and tokens of one clip's conditions, with the pixel noise that training had.
 
         Args:
@@ -94,14 +109,23 @@ class DiffusionVASPipeline(DiffusionPipeline):
         return ConditionLatents(torch.cat([a, b], 1), tokens, noise)
 
     @torch.no_grad()
-    def denoise(self, conditions: ConditionLatents, generator: torch.Generator, steps: int, guidance: float,
-                on_step: Callable[[], None] | None = None) -> torch.Tensor:
+    def denoise(
+        self,
+        conditions: ConditionLatents,
+        generator: torch.Generator,
+        steps: int,
+        guidance: float,
+        on_step: Callable[[], None] | None = None,
+    ) -> torch.Tensor:
         """One sample: (T, 4, h, w) float32 scaled latents after ``steps`` Euler steps from pure noise."""
         device, dtype = self._execution_device, self.unet.dtype
         frames, _, h, w = conditions.latents.shape
         self.scheduler.set_timesteps(steps, device=device)
         shape = (1, frames, self.unet.config.out_channels, h, w)
-        z = torch.randn(shape, generator=generator, device=generator.device).to(device) * self.scheduler.init_noise_sigma
+        z = (
+            torch.randn(shape, generator=generator, device=generator.device).to(device)
+            * self.scheduler.init_noise_sigma
+        )
         guided = guidance != 1.0
         latents, tokens = conditions.latents[None].to(dtype), conditions.tokens[None].to(dtype)
         if guided:  # null half first, then the conditional one, for latents and tokens alike

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from diffvas.allocator import keep_freed_memory
 from diffvas.pipelines.diffusion_vas import CONDITIONS, DiffusionVASPipeline
 
 BUNDLED = ("tiny",)
@@ -69,10 +70,14 @@ def model_folder(model: str | Path) -> Path:
         return Path(str(resources.files("diffvas") / "weights" / str(model)))
     path = Path(model)
     if not path.exists():
-        raise ValueError(f"model: expected one of {', '.join(BUNDLED)}, a folder or a hub id like user/name, got {str(model)!r}")
+        raise ValueError(
+            f"model: expected one of {', '.join(BUNDLED)}, a folder or a hub id like user/name, got {str(model)!r}"
+        )
     missing = [stage for stage in CONDITIONS if not (path / stage / "model_index.json").is_file()]
     if missing:
-        raise ValueError(f"model: expected a folder with {' and '.join(CONDITIONS)} pipelines, {path} has no {', '.join(missing)}")
+        raise ValueError(
+            f"model: expected a folder with {' and '.join(CONDITIONS)} pipelines, {path} has no {', '.join(missing)}"
+        )
     return path
 
 
@@ -87,7 +92,9 @@ def download(model: str) -> Path:
     try:
         folder = snapshot_download(model, allow_patterns=["*.json", "*.safetensors"])
     except Exception as error:
-        raise ValueError(f"model: {model!r} is neither a folder here nor to be had from the hub ({type(error).__name__})") from error
+        raise ValueError(
+            f"model: {model!r} is neither a folder here nor to be had from the hub ({type(error).__name__})"
+        ) from error
     return model_folder(Path(folder))
 
 
@@ -102,8 +109,12 @@ def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> Completi
         ValueError: names the argument, what was expected and what came.
     """
     where = pick_device(device)
+    if where.type == "cpu":
+        keep_freed_memory()
     name = str(model)
-    is_hub = name not in BUNDLED and not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/"))
+    is_hub = (
+        name not in BUNDLED and not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/"))
+    )
     folder = download(name) if is_hub else model_folder(model)
     dtype = pick_dtype(where)
     vae = None
@@ -112,8 +123,13 @@ def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> Completi
         try:
             kwargs = {} if vae is None or (folder / stage / "vae").is_dir() else {"vae": vae}
             pipe = DiffusionVASPipeline.from_pretrained(
-                folder / stage, torch_dtype=dtype, use_safetensors=True, local_files_only=True,
-                variant="fp16" if any((folder / stage / "unet").glob("*.fp16.safetensors")) else None, **kwargs)
+                folder / stage,
+                torch_dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                variant="fp16" if any((folder / stage / "unet").glob("*.fp16.safetensors")) else None,
+                **kwargs,
+            )
         except (OSError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(f"model: {folder / stage} cannot be loaded: {first}") from error
@@ -123,4 +139,6 @@ def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> Completi
         stages[stage] = pipe.to(where)
         vae = pipe.vae
     defaults = stages["amodal"].config.defaults
-    return CompletionModel(stages["amodal"], stages["content"], name, int(defaults.get("area", 256 * 512)), int(defaults.get("frames", 25)))
+    return CompletionModel(
+        stages["amodal"], stages["content"], name, int(defaults.get("area", 256 * 512)), int(defaults.get("frames", 25))
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +56,12 @@ def stage_images(stage: str, example: Example) -> tuple[torch.Tensor, torch.Tens
     return arrays.to_signed(visible), amodal, arrays.to_signed(example.alone_u8)
 
 
-def draw_example(config: CacheConfig, scenes: Callable[[np.random.Generator, list[int], tuple[int, int]], SceneClip],
-                 key: list[int], size: tuple[int, int]) -> Example:
+def draw_example(
+    config: CacheConfig,
+    scenes: Callable[[np.random.Generator, list[int], tuple[int, int]], SceneClip],
+    key: list[int],
+    size: tuple[int, int],
+) -> Example:
     """Example ``key`` of a cache: scenes are drawn until one has an object worth learning from."""
     for attempt in range(100):
         rng = np.random.default_rng([*key, attempt])
@@ -71,6 +75,11 @@ def draw_example(config: CacheConfig, scenes: Callable[[np.random.Generator, lis
                 continue
         return make_example(scene, index, rng)
     raise ValueError(f"source: no usable object in 100 scenes of {config.source}")
+
+
+def without_colour(scene: SceneClip) -> SceneClip:
+    """The same clip with empty RGB arrays: stage 1 never looks at them, and cropping them is slow."""
+    return replace(scene, frames_u8=scene.frames_u8[:0], amodal_rgb_u8=scene.amodal_rgb_u8[:, :0])
 
 
 def scene_source(config: CacheConfig) -> Callable[[np.random.Generator, list[int], tuple[int, int]], SceneClip]:
@@ -87,7 +96,12 @@ def scene_source(config: CacheConfig) -> Callable[[np.random.Generator, list[int
     paths = sorted(Path(config.source).glob("*.npz"))
     if not paths:
         raise ValueError(f"source: expected a folder of scene clips (*.npz), got {config.source} with none")
-    return lambda rng, key, size: read_scene_clip(paths[int(rng.integers(len(paths)))])
+
+    def draw(rng: np.random.Generator, key: list[int], size: tuple[int, int]) -> SceneClip:
+        scene = read_scene_clip(paths[int(rng.integers(len(paths)))])
+        return without_colour(scene) if config.stage == "amodal" else scene
+
+    return draw
 
 
 class Encoder:
@@ -120,13 +134,25 @@ def encode_example(encoder: Encoder, config: CacheConfig, example: Example, key:
     small = F.interpolate(a, (TOWER_SIZE, TOWER_SIZE), mode="bicubic", align_corners=True, antialias=True)
     channels = 1 if config.stage == "amodal" else 3
     pixels = ((small[:, :channels] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return {"a": z[0], "b": z[1], "target": z[2], "pixels": pixels, "sigma": torch.tensor(sigma),
-            "amodal": torch.from_numpy(np.packbits(example.amodal, axis=-1)),
-            "modal": torch.from_numpy(np.packbits(example.modal, axis=-1))}
+    return {
+        "a": z[0],
+        "b": z[1],
+        "target": z[2],
+        "pixels": pixels,
+        "sigma": torch.tensor(sigma),
+        "amodal": torch.from_numpy(np.packbits(example.amodal, axis=-1)),
+        "modal": torch.from_numpy(np.packbits(example.modal, axis=-1)),
+    }
 
 
-def build_cache(config: CacheConfig, vae: AutoencoderKLTemporalDecoder, out: Path, *, compiled: bool = False,
-                progress: Callable[[int, int], None] | None = None) -> None:
+def build_cache(
+    config: CacheConfig,
+    vae: AutoencoderKLTemporalDecoder,
+    out: Path,
+    *,
+    compiled: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Encode ``config.shards`` shards into ``out``; whole shards that are there already are kept.
 
     Raises:
@@ -183,7 +209,7 @@ class CachedClips:
             count, frames = f.get_slice("a").get_shape()[:2]
             rows = rng.choice(count, min(self.batch, count), replace=False)
             span = min(int(rng.choice(self.spans)), frames)
-            picked = {name: f.get_tensor(name)[rows.tolist()] for name in f.keys()}  # noqa: SIM118
+            picked = {name: f.get_tensor(name)[rows.tolist()] for name in f.keys()}
         stride = 2 if (span - 1) * 2 < frames and rng.random() < 0.3 else 1
         start = int(rng.integers(0, frames - (span - 1) * stride))
         at = np.arange(span) * stride + start

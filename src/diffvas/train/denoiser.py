@@ -58,20 +58,39 @@ class Denoiser(nn.Module):
 def tiny_denoiser() -> Denoiser:
     """12.6 M + 0.5 M parameters, of SVD's classes: three levels, attention on the two coarser ones."""
     unet = UNetSpatioTemporalConditionModel(
-        in_channels=12, out_channels=4, block_out_channels=(64, 128, 128), layers_per_block=1,
-        down_block_types=("DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
+        in_channels=12,
+        out_channels=4,
+        block_out_channels=(64, 128, 128),
+        layers_per_block=1,
+        down_block_types=(
+            "DownBlockSpatioTemporal",
+            "CrossAttnDownBlockSpatioTemporal",
+            "CrossAttnDownBlockSpatioTemporal",
+        ),
         up_block_types=("CrossAttnUpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
-        num_attention_heads=(1, 2, 2), cross_attention_dim=128, addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=96, num_frames=25,
+        num_attention_heads=(1, 2, 2),
+        cross_attention_dim=128,
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=96,
+        num_frames=25,
     )
-    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(
-        hidden_size=96, intermediate_size=192, num_hidden_layers=3, num_attention_heads=3, image_size=TOWER_SIZE,
-        patch_size=16, projection_dim=128,
-    ))
+    tower = CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=96,
+            intermediate_size=192,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            image_size=TOWER_SIZE,
+            patch_size=16,
+            projection_dim=128,
+        )
+    )
     return Denoiser(unet, tower)
 
 
-def denoiser_loss(model: Denoiser, config: DenoiserConfig, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+def denoiser_loss(
+    model: Denoiser, config: DenoiserConfig, batch: Batch, generator: torch.Generator
+) -> tuple[torch.Tensor, dict[str, float]]:
     """One training step's loss: EDM's weighted error of the denoised latents, everything drawn per sample.
 
     Args:
@@ -89,7 +108,9 @@ def denoiser_loss(model: Denoiser, config: DenoiserConfig, batch: Batch, generat
     z = z0 + edm.like(sigma, z0) * noise
     pixels = batch["pixels"].float() / 127.5 - 1
     pixels = pixels.expand(-1, -1, 3, -1, -1)
-    tokens = conditioning.clip_tokens(model.tower, conditioning.clip_pixels(pixels.flatten(0, 1), TOWER_SIZE).unflatten(0, pixels.shape[:2]))
+    tokens = conditioning.clip_tokens(
+        model.tower, conditioning.clip_pixels(pixels.flatten(0, 1), TOWER_SIZE).unflatten(0, pixels.shape[:2])
+    )
     tokens = tokens * keep_all.flatten(2)[:, :, 0:1]
     x = torch.cat([edm.c_in(edm.like(sigma, z)) * z, a * keep_all, b * keep_all * keep_b], 2)
     ids = conditioning.time_ids(batch["sigma"])
@@ -118,15 +139,27 @@ def hidden_share(batch: Batch, size: tuple[int, int]) -> torch.Tensor:
 def svd_scheduler() -> EulerDiscreteScheduler:
     """Euler on Karras sigmas, 700 -> 0.002, v-prediction, as SVD's scheduler config has it."""
     return EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        sigma_min=edm.SIGMA_MIN, sigma_max=edm.SIGMA_MAX, timestep_type="continuous", timestep_spacing="leading",
-        use_karras_sigmas=True, steps_offset=1, num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        sigma_min=edm.SIGMA_MIN,
+        sigma_max=edm.SIGMA_MAX,
+        timestep_type="continuous",
+        timestep_spacing="leading",
+        use_karras_sigmas=True,
+        steps_offset=1,
+        num_train_timesteps=1000,
     )
 
 
-def as_pipeline(model: Denoiser, vae: AutoencoderKLTemporalDecoder, stage: str, defaults: dict | None = None) -> DiffusionVASPipeline:
+def as_pipeline(
+    model: Denoiser, vae: AutoencoderKLTemporalDecoder, stage: str, defaults: dict | None = None
+) -> DiffusionVASPipeline:
     """A pipeline of these networks, ready for ``save_pretrained``."""
-    extractor = CLIPImageProcessorPil(size={"shortest_edge": TOWER_SIZE}, crop_size={"height": TOWER_SIZE, "width": TOWER_SIZE})
+    extractor = CLIPImageProcessorPil(
+        size={"shortest_edge": TOWER_SIZE}, crop_size={"height": TOWER_SIZE, "width": TOWER_SIZE}
+    )
     return DiffusionVASPipeline(vae, model.tower, model.unet, svd_scheduler(), extractor, stage, defaults)
 
 
@@ -144,7 +177,16 @@ def train_denoiser(config: DenoiserConfig, loop: LoopConfig, out: Path) -> dict[
     source = CachedClips([Path(d) for d in config.data], config.weights, config.batch, config.spans, loop.seed)
 
     def keep(step: int, average: dict[str, torch.Tensor]) -> None:
-        write_whole(out / "average.safetensors", lambda p: save_file({k: v.contiguous() for k, v in average.items()}, p))
+        write_whole(
+            out / "average.safetensors", lambda p: save_file({k: v.contiguous() for k, v in average.items()}, p)
+        )
 
-    return train(model, source, lambda b, g: denoiser_loss(model, config, b, g), loop, out,
-                 extra_config={"denoiser": asdict(config)}, every=keep)
+    return train(
+        model,
+        source,
+        lambda b, g: denoiser_loss(model, config, b, g),
+        loop,
+        out,
+        extra_config={"denoiser": asdict(config)},
+        every=keep,
+    )

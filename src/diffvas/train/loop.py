@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from diffvas.allocator import keep_freed_memory
+
 Batch = dict[str, torch.Tensor]
 
 
@@ -88,7 +90,9 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     os.replace(temporary, path)
 
 
-def save_checkpoint(out: Path, step: int, model: nn.Module, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer) -> None:
+def save_checkpoint(
+    out: Path, step: int, model: nn.Module, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer
+) -> None:
     """One file with all that resuming needs; the one before it is kept as ``checkpoint.previous.pt``."""
     path = out / "checkpoint.pt"
     if path.exists():
@@ -151,6 +155,7 @@ def train(
     Raises:
         ValueError: ``out`` holds a run with other settings. FloatingPointError: the loss is not finite.
     """
+    keep_freed_memory()
     check_same_config(out, {**asdict(config), **(extra_config or {})})
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -174,7 +179,9 @@ def train(
         with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
             loss, numbers = loss_function(batch, generator)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {loss.item()} at step {step}; the last good checkpoint is {out / 'checkpoint.pt'}")
+            raise FloatingPointError(
+                f"loss is {loss.item()} at step {step}; the last good checkpoint is {out / 'checkpoint.pt'}"
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, config.clip)
@@ -189,11 +196,18 @@ def train(
         recent.append(loss.item())
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
-            line = {"step": done, "loss": sum(recent) / len(recent), "lr": rate_at(step, config),
-                    "seconds": round(time.time() - began, 1), **numbers}
+            line = {
+                "step": done,
+                "loss": sum(recent) / len(recent),
+                "lr": rate_at(step, config),
+                "seconds": round(time.time() - began, 1),
+                **numbers,
+            }
             log.write(json.dumps(line) + "\n")
             left = (time.time() - began) / (done - start) * (config.steps - done)
-            print(f"step {done}/{config.steps}  loss {line['loss']:.4f}  {numbers}  {left / 60:.1f} min left", flush=True)
+            print(
+                f"step {done}/{config.steps}  loss {line['loss']:.4f}  {numbers}  {left / 60:.1f} min left", flush=True
+            )
             recent.clear()
         if done % config.save_every == 0 or done == config.steps:
             save_checkpoint(out, done, model, average, optimiser)

@@ -20,8 +20,11 @@ CROP = (64, 128)
 def tiny_vae() -> AutoencoderKLTemporalDecoder:
     """F = 8, 4 latent channels, 2.9 M parameters; latents come out with unit scale, see ``rescale_latents``."""
     return AutoencoderKLTemporalDecoder(
-        block_out_channels=(32, 32, 64, 128), layers_per_block=1, latent_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 4, scaling_factor=1.0,
+        block_out_channels=(32, 32, 64, 128),
+        layers_per_block=1,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        scaling_factor=1.0,
     )
 
 
@@ -35,7 +38,9 @@ class VaeBatches:
         self.seed, self.sequences = seed, sequences
 
     def __getitem__(self, step: int) -> Batch:
-        clips = [self.one(np.random.default_rng([self.seed, step, k]), [self.seed, step, k]) for k in range(self.sequences)]
+        clips = [
+            self.one(np.random.default_rng([self.seed, step, k]), [self.seed, step, k]) for k in range(self.sequences)
+        ]
         return {"x": torch.cat([c[0] for c in clips]), "mask": torch.tensor([c[1] for c in clips])}
 
     def one(self, rng: np.random.Generator, seed: list[int]) -> tuple[torch.Tensor, bool]:
@@ -60,7 +65,9 @@ class VaeBatches:
         return arrays.to_signed(rgb[window]), False
 
 
-def vae_loss(vae: AutoencoderKLTemporalDecoder, batch: Batch, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+def vae_loss(
+    vae: AutoencoderKLTemporalDecoder, batch: Batch, generator: torch.Generator
+) -> tuple[torch.Tensor, dict[str, float]]:
     """L1 + MSE of the reconstruction + a light KL, as latent diffusion's autoencoders use."""
     x, is_mask = batch["x"], batch["mask"].repeat_interleave(FRAMES)
     posterior = vae.encode(x).latent_dist

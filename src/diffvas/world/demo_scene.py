@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from diffvas.world import figures, shapes
-from diffvas.world.building import about, ball, bone, bounds, box, plain, rigid, shaped, vec
+from diffvas.world.building import about, bone, bounds, box, plain, rigid, shaped, vec
 from diffvas.world.figures import Figure
 from diffvas.world.shapes import UP
 from diffvas.world.spec import Actor, Camera, Light, Material, Motion, SceneSpec, Texture, Vec3
@@ -42,7 +42,7 @@ def _horse() -> Actor:
 
 
 def _woman() -> Actor:
-    limbs, _ = figures.person(np.random.default_rng(9), "walk")
+    limbs, _ = figures.person(np.random.default_rng(5), "walk")
     stuff = (
         _pattern("stripes", (0.85, 0.16, 0.18), (0.95, 0.9, 0.85), 3),
         plain((0.15, 0.22, 0.45)),
@@ -56,18 +56,18 @@ def _woman() -> Actor:
 def _dog() -> Actor:
     limbs, _ = figures.quadruped(np.random.default_rng(11), "dog", "trot")
     stuff = (plain((0.93, 0.88, 0.78)), plain((0.55, 0.35, 0.2)), plain((0.2, 0.15, 0.12)))
-    return _walk(_stand("dog", (limbs, stuff), 0.5, 1.95, -0.45, np.pi), -2.3, 2.2)
+    return _walk(_stand("dog", (limbs, stuff), 0.62, 2.1, -0.45, np.pi), -2.3, 2.2)
 
 
 def _bale(x: float, y: float, yaw: float) -> Actor:
     straw = _pattern("planks", (0.86, 0.7, 0.32), (0.68, 0.5, 0.2), 7, 3)
-    figure = rigid([box((0.78, 0.45, 0.4), (0, 0, 0.2)), box((0.7, 0.4, 0.34), (0.03, 0.02, 0.57))]), (straw,)
+    figure = (rigid([box((0.78, 0.45, 0.4), (0, 0, 0.2)), box((0.7, 0.4, 0.34), (0.03, 0.02, 0.57))]), (straw,))
     return _stand("bale", figure, 1.0, x, y, yaw)
 
 
 def _props() -> tuple[Actor, ...]:
     bark, wood = _pattern("noise", (0.35, 0.24, 0.15), (0.2, 0.13, 0.08), 6), plain((0.92, 0.9, 0.86))
-    trunk = rigid([bone((0, 0, 0), (0.04, 0, 3.2), 0.13, 0, "cylinder"), ball(0.2, (0, 0, 0.0))]), (bark,)
+    trunk = rigid([bone((0, 0, 0), (0.04, 0, 3.2), 0.13, 0, "cylinder")]), (bark,)
     rails = [box((0.09, 0.07, 0.62), (x, 0, 0.31)) for x in np.arange(-4.5, 4.6, 0.75)]
     rails += [box((9.4, 0.04, 0.08), (0, 0.02, z)) for z in (0.25, 0.5)]
     leaves = _pattern("noise", (0.16, 0.36, 0.13), (0.36, 0.55, 0.2), 5)
@@ -93,7 +93,7 @@ def _props() -> tuple[Actor, ...]:
     return (
         _bale(0.2, -0.62, 0.12),
         _stand("trunk", trunk, 1.0, -0.85, -0.85),
-        _stand("fence", (rigid(rails)[0], (wood,)), 1.0, 0.0, 1.3),
+        _stand("fence", (rigid(rails), (wood,)), 1.0, 0.0, 1.3),
         _stand("tree", tree, 1.25, -2.6, 3.2),
         _stand("tree", tree, 1.5, 3.3, 5.0, 1.2),
         _stand("house", house, 1.0, 1.0, 5.5, -0.25),

@@ -43,7 +43,6 @@ class _Painter:
         _gl_context()
         self.mujoco, self.spec, self.world = mujoco, spec, world
         self.scene = mujoco.MjvScene(world.model, maxgeom=world.model.ngeom + 50)
-        self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = int(spec.shadows)
         for flag in (mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE, mujoco.mjtRndFlag.mjRND_FOG):
             self.scene.flags[flag] = 0
         self.context = mujoco.MjrContext(world.model, mujoco.mjtFontScale.mjFONTSCALE_50.value)
@@ -71,9 +70,10 @@ class _Painter:
         self.mujoco.mj_comPos(model, data)
         self.mujoco.mj_camlight(model, data)
 
-    def draw(self, shown: np.ndarray, sky: bool) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, shown: np.ndarray, sky: bool, shadows: bool) -> tuple[np.ndarray, np.ndarray]:
         """Colours (H, W, 3) uint8 and reversed depth (H, W) float32, 0 where nothing is, of the geoms in ``shown``."""
         mujoco, model = self.mujoco, self.world.model
+        self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = int(shadows)
         model.geom_group[:] = np.where(shown, 0, 1)
         self.scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = int(sky)
         mujoco.mjv_updateScene(
@@ -128,19 +128,19 @@ def _render(spec: SceneSpec, world: World, painter: _Painter) -> SceneClip:
     for frame in range(spec.frames):
         painter.pose(frame)
         if backdrop is None or not spec.camera.still:
-            backdrop = painter.draw(scenery & still, sky=True)
+            backdrop = painter.draw(scenery & still, sky=True, shadows=False)
         frames[frame], nearness[frame] = backdrop
         if (scenery & ~still).any():
-            colour, depth = painter.draw(scenery & ~still, sky=False)
+            colour, depth = painter.draw(scenery & ~still, sky=False, shadows=False)
             _lay(frames[frame], nearness[frame], colour, depth)
         for index in range(count):
-            colour, depth = painter.draw(world.owner == index, sky=False)
+            colour, depth = painter.draw(world.owner == index, sky=False, shadows=spec.shadows)
             whole = depth > 0
             amodal[index, frame] = whole
             colours[index, frame][whole] = colour[whole]
             ids[frame][_lay(frames[frame], nearness[frame], colour, depth)] = index + 1
         if spec.shadows:  # layers drawn apart cast no shadows on each other
-            frames[frame] = painter.draw(np.ones(len(world.owner), bool), sky=True)[0]
+            frames[frame] = painter.draw(np.ones(len(world.owner), bool), sky=True, shadows=True)[0]
     return SceneClip(frames, _metres(nearness), ids, amodal, colours, spec.name, spec.seed)
 
 

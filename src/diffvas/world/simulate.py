@@ -182,15 +182,15 @@ def scene_xml(spec: SceneSpec, textures: list[np.ndarray]) -> str:
     lights = "".join(
         f'<light directional="true" dir="{_numbers(light.direction)}" '
         f'pos="{_numbers(-4 * np.asarray(light.direction))}" diffuse="{_numbers(light.colour)}" '
-        f'specular="{_numbers([light.specular] * 3)}" castshadow="{str(spec.shadows).lower()}"/>'
-        for light in spec.lights
+        f'specular="{_numbers([light.specular] * 3)}" castshadow="{str(spec.shadows and index == 0).lower()}"/>'
+        for index, light in enumerate(spec.lights)
     )
     ambient = _numbers([spec.ambient] * 3)
     height, width = spec.size
     return f"""<mujoco><compiler angle="radian" autolimits="true"/><option timestep="{PHYSICS_STEP}"/>
 <statistic extent="1" center="0 0 0.7" meansize="0.1"/>
 <visual><global offwidth="{width}" offheight="{height}"/><map znear="{NEAR}" zfar="{FAR * 2}" shadowclip="5"/>
-<quality offsamples="0" shadowsize="{4096 if spec.shadows else 0}" numslices="20" numstacks="12"/>
+<quality offsamples="0" shadowsize="{2048 if spec.shadows else 0}" numslices="20" numstacks="12"/>
 <headlight ambient="{ambient}" diffuse="0 0 0" specular="0 0 0"/></visual>
 <asset>{"".join(assets)}</asset>
 <worldbody><camera name="camera"/>{lights}

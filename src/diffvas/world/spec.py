@@ -171,7 +171,7 @@ class SceneSpec:
         frame_seconds: time between two frames; ``warmup`` is simulated before the first one.
         objects: actors with an id and amodal truth, ids 1, 2, ... in this order (at most 254).
         props: actors without an id.
-        shadows: cast shadows; several times slower, and then an object alone is not shaded by the others.
+        shadows: let the first light cast shadows; several times slower, and an object alone is not shaded by others.
     """
 
     name: str

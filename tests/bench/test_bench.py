@@ -1,0 +1,184 @@
+"""What is measured: which objects, what they are scored against, and that equal requests give equal figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffvas.bench import cases, content, evaluate, overlay, report
+from diffvas.bench.evaluate import Decoding, MaskBoard, MaskPlan, Row
+from diffvas.metrics import strict_frames
+from factories import FRAMES, HEIGHT, WIDTH, make_scene, tiny_model
+
+
+def silhouette(frames: int = 9, size: tuple[int, int] = (48, 80)) -> np.ndarray:
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.stack([(abs(y - 24) < 15) & (abs(x - 25 - 3 * t) < 8 + (y > 24) * 5) for t in range(frames)])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# cases
+
+
+def test_hidden_objects_are_taken_or_those_in_full_view() -> None:
+    scene = make_scene()
+    (hidden,) = cases.scene_cases(scene)
+    assert hidden.name == "scene/1" and hidden.group == "scene"
+    np.testing.assert_array_equal(hidden.modal, scene.modal_mask(0))
+    np.testing.assert_array_equal(hidden.amodal, scene.amodal_masks[0])
+    assert hidden.counted.any() and not hidden.counted.all()
+    assert hidden.depth[scene.instance_ids == 2].min() > hidden.depth[scene.instance_ids == 1].max()
+    assert [case.name for case in cases.scene_cases(scene, unoccluded=True)] == ["scene/2"]
+
+
+def test_the_draw_depends_on_seed_and_name_alone() -> None:
+    scene = make_scene()
+    ball, plate = scene.amodal_masks
+    ids = np.where(plate, 5, 0).astype(np.uint8)
+    for k in range(4):  # four copies of the ball, each visible in its own rows
+        rows = slice(4 * k + 8, 4 * k + 12)
+        ids[:, rows][ball[:, rows] & (ids[:, rows] == 0)] = k + 1
+    alone = np.stack([scene.amodal_rgb_u8[0]] * 5)
+    many = replace(scene, instance_ids=ids, amodal_masks=np.stack([ball] * 4 + [plate]), amodal_rgb_u8=alone)
+    drawn = {seed: [case.name for case in cases.scene_cases(many, 2, seed=seed)] for seed in range(6)}
+    assert all(len(names) == 2 for names in drawn.values())
+    assert len({tuple(names) for names in drawn.values()}) > 1
+    assert drawn[3] == [case.name for case in cases.scene_cases(many, 2, seed=3)]
+
+
+def test_scene_files_in_order_and_none_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected scene clips"):
+        cases.scene_files(tmp_path)
+    with pytest.raises(ValueError, match="expected a folder"):
+        cases.scene_files(tmp_path / "missing")
+    for name in ("b.npz", "a.npz", "c.txt"):
+        (tmp_path / name).touch()
+    assert [file.name for file in cases.scene_files(tmp_path, 1)] == ["a.npz"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# overlay
+
+
+def test_overlay_hides_a_share_and_keeps_the_truth() -> None:
+    masks = silhouette()
+    made = [overlay.overlay_case(masks, "thing", number) for number in range(4)]
+    assert all(case is not None for case in made)
+    for case in made:
+        np.testing.assert_array_equal(case.amodal, masks)
+        assert not (case.modal & ~masks).any()
+        assert 0.3 <= case.modal.sum() / masks.sum() <= 0.85
+        assert case.depth.min() == 0.0 and case.depth.max() == 1.0
+        assert case.depth[masks & ~case.modal].min() > case.depth[case.modal].max()
+    assert len({case.modal.tobytes() for case in made}) == 4
+    again = overlay.overlay_case(masks, "thing", 2)
+    np.testing.assert_array_equal(again.modal, made[2].modal)
+
+
+def test_boxes_bridge_empty_frames() -> None:
+    masks = np.zeros((4, 20, 30), bool)
+    masks[1, 5:10, 10:20] = True
+    masks[3, 0:2, 0:4] = True
+    expected = [[14.5, 7, 10, 5], [14.5, 7, 10, 5], [1.5, 0.5, 4, 2]]
+    np.testing.assert_array_equal(overlay.boxes(masks)[[0, 1, 3]], expected)
+
+
+def test_silhouettes_are_shrunk_and_cut(tmp_path: Path) -> None:
+    for t in range(4):
+        page = np.zeros((400, 500), np.uint8)
+        page[100:300, 100:200] = 255
+        Image.fromarray(page).save(tmp_path / f"{t:05d}.png")
+    masks = overlay.read_silhouette(tmp_path, 3)
+    assert masks.shape == (3, 180, 225) and masks.dtype == np.bool_
+    assert abs(masks.mean() - 0.1) < 0.005
+    Image.fromarray(np.eye(500, dtype=np.uint8)[:400] * 7 + page).save(tmp_path / "00003.png")
+    with pytest.raises(ValueError, match="expected the masks of one object"):
+        overlay.read_silhouette(tmp_path)
+    with pytest.raises(ValueError, match="expected a folder"):
+        overlay.read_silhouette(tmp_path / "missing")
+
+
+def test_silhouettes_get_names_of_their_own() -> None:
+    folders = [Path("/a/horse/masks"), Path("/a/bmx"), Path("/b/horse/masks")]
+    assert overlay.silhouette_names(folders) == ["horse", "bmx", "horse#2"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# masks
+
+
+def test_samples_are_shared_and_scores_are_those_of_the_metrics() -> None:
+    model, (case,) = tiny_model(), cases.scene_cases(make_scene())
+    assert case.modal.shape == (FRAMES, HEIGHT, WIDTH)
+    decodings = (Decoding(1, 1), Decoding(1, 2))
+    both = evaluate.score_case(model, case, MaskPlan(decodings, ("given", "none"), (0.5, 0.4)))
+    assert len(both) == 2 + 2 * 2 * 2
+    alone = evaluate.score_case(model, case, MaskPlan(decodings[:1], ("given",), (0.4,)))
+    row = Row("1x1", "given", 0.4)
+    np.testing.assert_array_equal(both[row].scores.iou, alone[row].scores.iou)
+    modal = strict_frames(case.modal, case.amodal, case.modal)
+    np.testing.assert_array_equal(both[Row("modal")].scores.iou, modal.iou)
+    assert 0 < both[row].seconds < both[Row("1x2", "given", 0.4)].seconds
+
+
+def test_board_sums_up_by_row_and_family() -> None:
+    masks = silhouette()
+    board = MaskBoard()
+    made = [overlay.overlay_case(masks, name, number) for name in ("a", "b") for number in range(2)]
+    for case in made:
+        board.add(case, evaluate.score_case(None, case, MaskPlan((), (), (0.5,))))
+    modal, hull = board.summary()
+    assert (modal["method"], hull["method"]) == ("modal", "convex hull")
+    assert modal["miou_occ"] == 0 and hull["gain"] == 0 and modal["gain"] == pytest.approx(-hull["miou_occ"])
+    assert hull["miou_low"] <= hull["miou"] <= hull["miou_high"]
+    assert hull["clips"] == 4 and hull["frames"] == 36
+    assert board.summary("b")[1]["clips"] == 2
+    assert [line["case"] for line in board.per_case(0.5)] == ["a/0", "a/1", "b/0", "b/1"]
+    tables = [report.mask_table(board.summary(), "t"), report.family_table({"a": board.summary("a")}, "t")]
+    assert [table.row_count for table in tables] == [2, 2]
+
+
+def test_threshold_table_marks_the_best(tmp_path: Path) -> None:
+    lines = [{"method": "1x1", "depth": "none", "threshold": t, "miou": 0.9, "miou_occ": t / 2} for t in (0.5, 0.3)]
+    table = report.threshold_table(lines, "t")
+    cells = [next(iter(column.cells)) for column in table.columns]
+    assert cells == ["1x1", "none", "90.0 / 15.0 ", "90.0 / 25.0*"]
+    report.write_json(tmp_path / "r.json", {"a": [float("nan"), 1.5]})
+    assert json.loads((tmp_path / "r.json").read_text()) == {"a": [None, 1.5]}
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# content
+
+
+def test_inpainting_sees_the_object_alone() -> None:
+    (case,) = cases.scene_cases(make_scene())
+    outside = case.frames_u8.copy()
+    outside[~case.modal] = 7  # occluder and background: of no influence
+    painted = content.inpaint_object(case.frames_u8, case.modal, case.amodal)
+    hidden = case.amodal & ~case.modal
+    np.testing.assert_array_equal(painted[hidden], content.inpaint_object(outside, case.modal, case.amodal)[hidden])
+    assert np.abs(painted[hidden].astype(int) - case.alone_u8[hidden]).mean() < 12
+
+
+def test_content_is_scored_where_the_object_is_hidden() -> None:
+    (case,) = cases.scene_cases(make_scene())
+    worse = case.alone_u8.copy()
+    worse[case.amodal & ~case.modal] ^= 16
+    scores = content.score_frames(worse, case, 1.0)
+    np.testing.assert_allclose(scores.psnr, 20 * np.log10(255 / 16))
+    np.testing.assert_array_equal(content.score_frames(case.alone_u8, case, 1.0).psnr, content.BEST_PSNR)
+    results = content.score_content(tiny_model(), case, [1])
+    ours = ["ours, 1 step", "ours, 1 step, colours not matched"]
+    assert list(results) == ["mean visible colour", "inpainting (Telea)", *ours]
+    board = content.ContentBoard()
+    board.add(case, results)
+    lines = board.summary()
+    assert lines[0]["gain"] == 0 and lines[0]["frames"] == case.counted.sum()
+    assert report.content_table(lines, "t").row_count == 4
