@@ -279,8 +279,9 @@ class TestRendering:
         plain, shaded = (render_scene(replace(spec, shadows=on)) for on in (False, True))
         assert np.array_equal(plain.amodal_masks, shaded.amodal_masks)
         assert np.array_equal(plain.depth, shaded.depth)
-        assert (shaded.frames_u8.astype(int) <= plain.frames_u8).all()
-        assert (shaded.frames_u8 < plain.frames_u8).any()
+        change = shaded.frames_u8.astype(int) - plain.frames_u8
+        assert change.max() <= 3  # each light is drawn and rounded apart
+        assert change.min() < -20
 
     def test_data_sets_resume_and_do_not_depend_on_workers(self, tmp_path: Path) -> None:
         from diffvas.world.make import make_clips

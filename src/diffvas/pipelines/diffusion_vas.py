@@ -66,19 +66,22 @@ class DiffusionVASPipeline(DiffusionPipeline):
             defaults={"steps": 25, "samples": 1, "guidance": 1.5, "threshold": 200 / 255, **(defaults or {})},
         )
 
+    @property
+    def multiple(self) -> int:
+        """Pixels that heights and widths must be a multiple of: the VAE and the UNet each halve them level by level."""
+        levels = len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels) - 2
+        return int(2**levels)
+
     def check_inputs(
         self, condition_a: torch.Tensor, condition_b: torch.Tensor | None, steps: int, guidance: float
     ) -> None:
-        """Raise ValueError, naming the condition, unless both are (T, 3, H, W) alike with H, W divisible by 8."""
+        """Raise ValueError, naming the condition, unless both are (T, 3, H, W) alike, of sizes that the networks take."""
         name_a, name_b = CONDITIONS[self.config.stage]
-        if condition_a.dim() != 4 or condition_a.shape[1] != 3 or condition_a.shape[2] % 8 or condition_a.shape[3] % 8:
-            raise ValueError(
-                f"{name_a}: expected (T, 3, H, W) with H and W divisible by 8, got {tuple(condition_a.shape)}"
-            )
-        if condition_b is not None and condition_b.shape != condition_a.shape:
-            raise ValueError(
-                f"{name_b}: expected {tuple(condition_a.shape)} as {name_a}, got {tuple(condition_b.shape)}"
-            )
+        shape, by = tuple(condition_a.shape), self.multiple
+        if len(shape) != 4 or shape[0] < 1 or shape[1] != 3 or min(shape[2:]) < by or shape[2] % by or shape[3] % by:
+            raise ValueError(f"{name_a}: expected (T, 3, H, W) with H and W multiples of {by}, got {shape}")
+        if condition_b is not None and tuple(condition_b.shape) != shape:
+            raise ValueError(f"{name_b}: expected {shape} like {name_a}, got {tuple(condition_b.shape)}")
         if steps < 1:
             raise ValueError(f"steps: expected at least 1, got {steps}")
         if guidance < 0:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -83,7 +86,7 @@ def rate_at(step: int, config: LoopConfig) -> float:
     return config.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside ``path`` and rename, so that a reader sees the old file or the new one, never half of one."""
     temporary = path.with_name(f".{path.name}.part")
     write(temporary)
@@ -93,24 +96,32 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def save_checkpoint(
     out: Path, step: int, model: nn.Module, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer
 ) -> None:
-    """One file with all that resuming needs; the one before it is kept as ``checkpoint.previous.pt``."""
-    path = out / "checkpoint.pt"
+    """One file with all that resuming needs; the one before it is kept as ``checkpoint.previous.pt``.
+
+    The new file is whole before the old one is moved, so that a kill at any moment leaves a whole one.
+    """
+    path, temporary = out / "checkpoint.pt", out / ".checkpoint.pt.part"
+    state = {"step": step, "model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict()}
+    torch.save(state, temporary)
     if path.exists():
         os.replace(path, out / "checkpoint.previous.pt")
-    state = {"step": step, "model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict()}
-    write_whole(path, lambda p: torch.save(state, p))
+    os.replace(temporary, path)
 
 
 def load_checkpoint(out: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a run of our own, or None. Read with ``weights_only``: no code is unpickled."""
-    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
-        path = out / name
-        if not path.exists():
-            continue
+    """The newest whole checkpoint of a run of our own, or None. Read with ``weights_only``: no code is unpickled.
+
+    Raises:
+        ValueError: there are checkpoints, but none can be read; to start anew in silence would be a surprise.
+    """
+    paths = [out / name for name in ("checkpoint.pt", "checkpoint.previous.pt") if (out / name).exists()]
+    for path in paths:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError) as error:
-            print(f"{path} cannot be read ({error}); trying the one before it")
+        except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            print(f"{path} cannot be read ({' '.join(str(error).split())[:200]})", file=sys.stderr)
+    if paths:
+        raise ValueError(f"out: expected a checkpoint that can be read in {out}, got none; remove it to start anew")
     return None
 
 
@@ -128,7 +139,119 @@ def check_same_config(out: Path, config: dict[str, Any]) -> None:
         if changed:
             raise ValueError(f"out: {out} holds a run with other settings ({'; '.join(changed)}); use another folder")
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda p: p.write_text(json.dumps(config, indent=1)))  # type: ignore[arg-type, return-value]
+    write_whole(path, lambda p: p.write_text(json.dumps(config, indent=1)))
+
+
+Report = Callable[[int, int, dict[str, Any] | None], None]
+
+
+def report_lines(done: int, total: int, line: dict[str, Any] | None) -> None:
+    """The plain report of a run: one line on stderr whenever there are numbers to show."""
+    if line is not None:
+        numbers = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in ("step", "seconds", "left"))
+        print(f"step {done}/{total}  {numbers}  {line['left'] / 60:.1f} min left", file=sys.stderr, flush=True)
+
+
+class Log:
+    """``log.jsonl`` of a run: the mean of each number since the line before, every ``log_every`` steps.
+
+    Lines past the step from which a run resumes are dropped, since those steps are taken again.
+    """
+
+    def __init__(self, out: Path, start: int, config: LoopConfig):
+        self.path, self.start, self.config = out / "log.jsonl", start, config
+        kept = [line for line in self._read() if line["step"] <= start]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_whole(self.path, lambda p: p.write_text(text))
+        self.before = float(kept[-1]["seconds"]) if kept else 0.0
+        self.began = time.monotonic()
+        self.recent: dict[str, list[float]] = {}
+
+    def _read(self) -> list[dict[str, Any]]:
+        lines = []
+        for text in self.path.read_text().splitlines() if self.path.exists() else []:
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                continue  # the run was killed while it wrote this one
+        return lines
+
+    def add(self, done: int, numbers: dict[str, float]) -> dict[str, Any] | None:
+        """Take the numbers of one step; the line written, with ``left`` (seconds to go), when it is time for one."""
+        for name, value in numbers.items():
+            self.recent.setdefault(name, []).append(value)
+        if done % self.config.log_every and done != self.config.steps:
+            return None
+        means = {name: sum(values) / len(values) for name, values in self.recent.items()}
+        took = time.monotonic() - self.began
+        line = {"step": done, **means, "lr": rate_at(done - 1, self.config), "seconds": round(self.before + took, 1)}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.recent.clear()
+        return {**line, "left": took / (done - self.start) * (self.config.steps - done)}
+
+
+def resume(out: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], int]:
+    """Put the last checkpoint of ``out``, if there is one, into model and optimiser.
+
+    Returns:
+        The averaged weights, on the model's device, and how many steps are done.
+    """
+    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    state = load_checkpoint(out)
+    if state is None:
+        return average, 0
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return {k: state["average"][k].to(v.device) for k, v in average.items()}, int(state["step"])
+
+
+@torch.no_grad()
+def update_average(average: dict[str, torch.Tensor], model: nn.Module, keep: float) -> None:
+    """Move the averaged weights towards the model's by ``1 - keep``; what is no float is copied."""
+    for key, value in model.state_dict().items():
+        if value.is_floating_point():
+            average[key].lerp_(value, 1 - keep)
+        else:
+            average[key].copy_(value)
+
+
+def ignore_interrupt(worker: int) -> None:
+    """In the process that makes batches: Ctrl-C is for the one that trains, which ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def batches(source: BatchSource, start: int, config: LoopConfig) -> DataLoader[Batch]:
+    """The batches of the steps from ``start`` on, made ahead in a process of its own."""
+    steps = Ordered(source, start, config.steps)
+    return DataLoader(steps, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=ignore_interrupt)
+
+
+def take_step(
+    loss_function: LossFunction,
+    batch: Batch,
+    step: int,
+    config: LoopConfig,
+    optimiser: torch.optim.Optimizer,
+) -> dict[str, float]:
+    """One optimiser step on the parameters that ``optimiser`` holds; the loss and what else there is to log.
+
+    Raises:
+        FloatingPointError: the loss is not finite; nothing has changed.
+    """
+    batch = {k: v.to(config.device) for k, v in batch.items()}
+    generator = torch.Generator(config.device).manual_seed((config.seed * 1_000_003 + step) % (2**63))
+    for group in optimiser.param_groups:
+        group["lr"] = rate_at(step, config)
+    with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
+        loss, numbers = loss_function(batch, generator)
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()} at step {step}; the last checkpoint is as it was")
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip)
+    optimiser.step()
+    return {"loss": loss.item(), **numbers}
 
 
 def train(
@@ -141,6 +264,7 @@ def train(
     extra_config: dict[str, Any] | None = None,
     parameters: Sequence[nn.Parameter] | None = None,
     every: Callable[[int, dict[str, torch.Tensor]], None] | None = None,
+    report: Report = report_lines,
 ) -> dict[str, torch.Tensor]:
     """Train ``model`` and return its averaged weights (the plain ones where ``config.ema`` is 0).
 
@@ -150,68 +274,31 @@ def train(
         loss_function: (batch, generator) -> (loss, numbers to log); the generator is seeded by (seed, step).
         out: folder of the run: ``config.json``, ``log.jsonl``, ``checkpoint.pt``.
         parameters: what trains; all parameters that require a gradient by default.
-        every: called as (step, averaged weights) after each checkpoint.
+        every: called as (step, averaged weights) after each checkpoint, and once when a run resumes, since it may
+            have been killed between the two.
+        report: called after each step as (steps done, of all, the log line or None).
 
     Raises:
-        ValueError: ``out`` holds a run with other settings. FloatingPointError: the loss is not finite.
+        ValueError: ``out`` holds a run with other settings, or checkpoints of which none can be read.
+        FloatingPointError: the loss is not finite.
     """
-    keep_freed_memory()
     check_same_config(out, {**asdict(config), **(extra_config or {})})
+    keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
     trained = list(parameters) if parameters is not None else [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
-    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    start = 0
-    state = load_checkpoint(out)
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        average, start = state["average"], state["step"]
-    loader = DataLoader(Ordered(source, start, config.steps), batch_size=None, num_workers=1, prefetch_factor=4)  # type: ignore[arg-type]
-    began, log = time.time(), (out / "log.jsonl").open("a", buffering=1)
-    recent: list[float] = []
-    for step, batch in enumerate(loader, start):
-        batch = {k: v.to(config.device) for k, v in batch.items()}
-        generator = torch.Generator(config.device).manual_seed((config.seed * 1_000_003 + step) % (2**63))
-        for group in optimiser.param_groups:
-            group["lr"] = rate_at(step, config)
-        with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
-            loss, numbers = loss_function(batch, generator)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"loss is {loss.item()} at step {step}; the last good checkpoint is {out / 'checkpoint.pt'}"
-            )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, config.clip)
-        optimiser.step()
-        keep = min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0
-        with torch.no_grad():
-            for key, value in model.state_dict().items():
-                if value.is_floating_point():
-                    average[key].lerp_(value, 1 - keep)
-                else:
-                    average[key].copy_(value)
-        recent.append(loss.item())
+    average, start = resume(out, model, optimiser)
+    if start and every is not None:
+        every(start, average)
+    log = Log(out, start, config)
+    for step, batch in enumerate(batches(source, start, config), start):
+        numbers = take_step(loss_function, batch, step, config, optimiser)
+        update_average(average, model, min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0)
         done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
-            line = {
-                "step": done,
-                "loss": sum(recent) / len(recent),
-                "lr": rate_at(step, config),
-                "seconds": round(time.time() - began, 1),
-                **numbers,
-            }
-            log.write(json.dumps(line) + "\n")
-            left = (time.time() - began) / (done - start) * (config.steps - done)
-            print(
-                f"step {done}/{config.steps}  loss {line['loss']:.4f}  {numbers}  {left / 60:.1f} min left", flush=True
-            )
-            recent.clear()
+        report(done, config.steps, log.add(done, numbers))
         if done % config.save_every == 0 or done == config.steps:
             save_checkpoint(out, done, model, average, optimiser)
             if every is not None:
                 every(done, average)
-    log.close()
     return average

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch.nn import functional as F
 
 from diffvas import arrays
-from diffvas.train.loop import Batch, LoopConfig, train
+from diffvas.train.loop import Batch, LoopConfig, load_checkpoint, train
+from diffvas.world.clip import SceneClip
 from diffvas.world.flat import flat_scene
 
-FRAMES = 4  # consecutive frames of one scene that the temporal decoder sees together
-CROP = (64, 128)
+# (frames, height, width) of a batch's short clips: small crops teach detail, whole frames the statistics that the
+# normalisation and attention layers meet in use; both cost about the same
+SHAPES = ((4, 64, 128), (1, 128, 256))
 
 
 def tiny_vae() -> AutoencoderKLTemporalDecoder:
@@ -28,57 +31,92 @@ def tiny_vae() -> AutoencoderKLTemporalDecoder:
     )
 
 
+@lru_cache(maxsize=24)
+def _scene(path: Path) -> SceneClip:
+    from diffvas.world.storage import read_scene_clip
+
+    return read_scene_clip(path)
+
+
 class VaeBatches:
-    """Batches of ``sequences`` short clips; every clip shows one kind of picture that the pipelines encode."""
+    """Batches of two short clips; every clip shows one kind of picture that the pipelines encode.
+
+    Args:
+        seed: of all draws. scenes: a folder of scene clips that half of the clips come from; the flat world where None.
+    """
 
     kinds = ("mask", "depth", "object", "visible", "frame")
-    shares = (0.28, 0.08, 0.34, 0.18, 0.12)
+    shares = (0.28, 0.10, 0.32, 0.18, 0.12)
 
-    def __init__(self, seed: int, sequences: int = 2):
-        self.seed, self.sequences = seed, sequences
+    def __init__(self, seed: int, scenes: Path | None = None):
+        self.seed = seed
+        self.paths = sorted(scenes.glob("*.npz")) if scenes else []
 
     def __getitem__(self, step: int) -> Batch:
-        clips = [
-            self.one(np.random.default_rng([self.seed, step, k]), [self.seed, step, k]) for k in range(self.sequences)
-        ]
-        return {"x": torch.cat([c[0] for c in clips]), "mask": torch.tensor([c[1] for c in clips])}
+        shape = SHAPES[int(np.random.default_rng([self.seed, step]).random() < 0.4)]
+        clips = [self.one(step, k, shape) for k in range(2)]
+        return {"x": torch.stack([c[0] for c in clips]), "mask": torch.tensor([c[1] for c in clips])}
 
-    def one(self, rng: np.random.Generator, seed: list[int]) -> tuple[torch.Tensor, bool]:
-        """(FRAMES, 3, 64, 128) in [-1, 1], and whether it is a mask."""
-        large = rng.random() < 0.6
+    def draw_scene(self, rng: np.random.Generator, key: list[int], frames: int, colour: bool) -> SceneClip:
+        """Half from the folder, where there is one; a drawn scene serves several steps, since reading it is slow."""
+        if self.paths and rng.random() < 0.5:
+            shelf = np.random.default_rng([self.seed, key[1] // 100]).integers(len(self.paths), size=16)
+            return _scene(self.paths[int(shelf[int(rng.integers(16))])])
+        return flat_scene(key, (128, 256), frames, colour=colour)
+
+    def one(self, step: int, k: int, shape: tuple[int, int, int]) -> tuple[torch.Tensor, bool]:
+        """(frames, 3, H, W) in [-1, 1], and whether it is a mask."""
+        rng = np.random.default_rng([self.seed, step, k])
         kind = str(rng.choice(self.kinds, p=self.shares))
-        scene = flat_scene(seed, (128, 256) if large else CROP, FRAMES, colour=kind not in ("mask", "depth"))
+        frames, high, wide = shape
+        scene = self.draw_scene(rng, [self.seed, step, k], frames, kind not in ("mask", "depth"))
         i = int(rng.integers(len(scene.amodal_masks)))
-        y, x = (int(rng.integers(0, 65)), int(rng.integers(0, 129))) if large else (0, 0)
-        window = (slice(None), slice(y, y + CROP[0]), slice(x, x + CROP[1]))
+        t, y, x = (int(rng.integers(0, have - want + 1)) for have, want in zip(scene.depth.shape, shape, strict=True))
+        window = (slice(t, t + frames), slice(y, y + high), slice(x, x + wide))
         if kind == "mask":
             masks = scene.modal_mask(i) if rng.random() < 0.5 else scene.amodal_masks[i]
             return arrays.masks_to_signed(masks[window]), True
         if kind == "depth":
             return arrays.depth_to_signed(arrays.normalise_depth(1.0 / scene.depth)[window]), False
         if kind == "object":
-            rgb = scene.amodal_rgb_u8[i]
-        elif kind == "visible":
-            rgb = arrays.composite_on_white(scene.frames_u8, scene.modal_mask(i))
-        else:
-            rgb = scene.frames_u8
-        return arrays.to_signed(rgb[window]), False
+            return arrays.to_signed(tint(scene.amodal_rgb_u8[i][window], scene.amodal_masks[i][window], rng)), False
+        frame = scene.frames_u8[window]
+        mask = scene.modal_mask(i)[window] if kind == "visible" else np.ones(frame.shape[:3], bool)
+        return arrays.to_signed(tint(frame, mask, rng)), False
+
+
+def tint(rgb_u8: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Other colours: channels swapped, saturation and contrast changed; white outside ``mask``. Shapes (T, H, W[, 3])."""
+    rgb = rgb_u8[..., rng.permutation(3)].astype(np.float32)
+    grey = rgb.mean(-1, keepdims=True)
+    rgb = grey + (rgb - grey) * rng.uniform(0.8, 2.5)
+    rgb = 128 + (rgb - 128) * rng.uniform(0.6, 1.3) + rng.uniform(-25, 25)
+    return arrays.composite_on_white(rgb.clip(0, 255).astype(np.uint8), mask)
 
 
 def vae_loss(
     vae: AutoencoderKLTemporalDecoder, batch: Batch, generator: torch.Generator
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """L1 + MSE of the reconstruction + a light KL, as latent diffusion's autoencoders use."""
-    x, is_mask = batch["x"], batch["mask"].repeat_interleave(FRAMES)
+    """L1 + MSE of the reconstruction + a light KL, as latent diffusion's autoencoders use; chroma counts three times.
+
+    Colour differences are a small share of the error of a picture, and without the extra weight they are learned last.
+    """
+    frames = batch["x"].shape[1]
+    x, is_mask = batch["x"].flatten(0, 1), batch["mask"].repeat_interleave(frames)
     posterior = vae.encode(x).latent_dist
-    y = vae.decode(posterior.sample(generator), num_frames=FRAMES).sample.float()
-    error = F.l1_loss(y, x, reduction="none").mean((1, 2, 3)) + F.mse_loss(y, x, reduction="none").mean((1, 2, 3))
+    y = vae.decode(posterior.sample(generator), num_frames=frames).sample.float()
+    difference = y - x
+    chroma = difference - difference.mean(1, keepdim=True)
+    error = difference.abs().mean() + difference.pow(2).mean() + 3 * chroma.abs().mean() + 3 * chroma.pow(2).mean()
     kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
+    numbers = {}
     with torch.no_grad():
-        rgb = F.mse_loss(y, x, reduction="none").mean((1, 2, 3))[~is_mask]
-        hit, true = (y > 0).all(1)[is_mask], (x > 0).all(1)[is_mask]
-        iou = (hit & true).sum() / (hit | true).sum().clamp(min=1)
-    return error.mean() + 1e-4 * kl, {"mse_rgb": round(rgb.mean().item(), 4), "mask_iou": round(iou.item(), 4)}
+        if (~is_mask).any():
+            numbers["mse_rgb"] = round(difference[~is_mask].pow(2).mean().item(), 4)
+        if is_mask.any():
+            hit, true = (y > 0).all(1)[is_mask], (x > 0).all(1)[is_mask]
+            numbers["mask_iou"] = round(((hit & true).sum() / (hit | true).sum().clamp(min=1)).item(), 4)
+    return error + 1e-4 * kl, numbers
 
 
 @torch.no_grad()
@@ -98,14 +136,27 @@ def rescale_latents(vae: AutoencoderKLTemporalDecoder, x: torch.Tensor) -> float
     return deviation
 
 
-def train_vae(out: Path, config: LoopConfig) -> AutoencoderKLTemporalDecoder:
-    """Train, rescale and save to ``out/vae``."""
+def train_vae(
+    out: Path, config: LoopConfig, scenes: Path | None = None, start: Path | None = None
+) -> AutoencoderKLTemporalDecoder:
+    """Train, rescale and save to ``out/vae``.
+
+    Args:
+        scenes: folder of scene clips to use beside the flat world. start: a run to take the first weights from.
+    """
     torch.manual_seed(config.seed)
     vae = tiny_vae()
-    source = VaeBatches(config.seed)
-    average = train(vae, source, lambda b, g: vae_loss(vae, b, g), config, out, extra_config={"preset": "vae"})
+    if start is not None:
+        state = load_checkpoint(start)
+        if state is None:
+            raise ValueError(f"start: expected a run with a checkpoint in {start}, found none")
+        vae.load_state_dict(state["average"])
+    source = VaeBatches(config.seed, scenes)
+    extra = {"preset": "vae", "scenes": str(scenes), "start": str(start)}
+    average = train(vae, source, lambda b, g: vae_loss(vae, b, g), config, out, extra_config=extra)
     vae.load_state_dict(average)
     vae.eval()
-    rescale_latents(vae, torch.cat([source[10_000_000 + k]["x"] for k in range(16)]))
+    samples = [source[10_000_000 + k]["x"].flatten(0, 1) for k in range(32)]
+    rescale_latents(vae, torch.cat([x for x in samples if x.shape[-1] == 256]))
     vae.save_pretrained(out / "vae")
     return vae

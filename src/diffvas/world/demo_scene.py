@@ -97,7 +97,7 @@ def _props() -> tuple[Actor, ...]:
         _stand("tree", tree, 1.25, -2.6, 3.2),
         _stand("tree", tree, 1.5, 3.3, 5.0, 1.2),
         _stand("house", house, 1.0, 1.0, 5.5, -0.25),
-        _stand("bush", shapes.solid(np.random.default_rng(3)), 0.9, -0.6, 3.4),
+        _stand("bush", (shapes.solid(np.random.default_rng(3))[0], (leaves,)), 0.9, -0.6, 3.4),
     )
 
 

@@ -40,7 +40,7 @@ def import_mujoco() -> Any:
         if (error.name or "").startswith("mujoco"):
             raise RuntimeError("rendering scenes needs MuJoCo: pip install 'diffvas[world]'") from error
         raise RuntimeError(GL_HELP.format(reason=error)) from error
-    except (ImportError, AttributeError, OSError) as error:
+    except Exception as error:  # each OpenGL backend fails in its own way when its library is missing
         raise RuntimeError(GL_HELP.format(reason=error)) from error
     return mujoco
 
