@@ -49,9 +49,9 @@ def test_layout(tmp_path: Path) -> None:
     completion = make_completion()
     out = completion.save(tmp_path / "new" / "out")
     assert out == (tmp_path / "new" / "out").resolve()
-    names = [f"{t:05d}.png" for t in range(3)]
+    kinds = ("amodal_masks", "probability", "content")
     expected = {"result.json", "preview.mp4"}
-    expected |= {f"{i}/{kind}/{n}" for i in (1, 4) for kind in ("amodal_masks", "probability", "content") for n in names}
+    expected |= {f"{i}/{kind}/{t:05d}.png" for i in (1, 4) for kind in kinds for t in range(3)}
     assert set(all_files(out)) == expected
     for obj in completion.objects:
         folder = out / str(obj.object_id)

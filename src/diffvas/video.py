@@ -265,7 +265,9 @@ def _add_h264(container: av.container.OutputContainer, shape: tuple[int, ...], r
         raise ValueError(f"frames: expected even sides for yuv420p, got {width} x {height}")
     stream: Any = container.add_stream("libx264", rate=rate)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.options = {"crf": "18", "preset": "medium"}
+    # x264's macroblock tree over B-frames gave up to eight different files for the same frames, in one thread too;
+    # without either, all runs agree
+    stream.options = {"crf": "18", "preset": "medium", "bf": "0", "x264-params": "mbtree=0"}
     context = stream.codec_context
     context.thread_count = 1
     # say which of the two common RGB -> YUV matrices was used, or players guess by size

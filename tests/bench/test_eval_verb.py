@@ -51,6 +51,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
         (["scenes", "{}/scenes", "--clips", "0"], "argument --clips: expected a whole number"),
         (["scenes", "{}/scenes", "--json", "{}"], "argument --json: expected a file"),
         (["scenes", "{}/scenes", "--content", "--unoccluded"], "argument --unoccluded: expected no --content"),
+        (["scenes", "{}/scenes", "--content-steps", "3"], "argument --content-steps: expected --content"),
         (["overlay", "{}/missing"], "argument MASKS_DIR: expected a folder"),
         (["overlay", "{}/scenes"], "argument MASKS_DIR: expected images"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -147,7 +148,7 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
     "model": ({"--model": "huge"}, "argument --model: expected tiny, a folder .*got 'huge'"),
     "model path": ({"--model": "./a/b"}, "argument --model: expected tiny, a folder .*got './a/b'"),
     "no such depth": ({"--depth": "absent.npz"}, "argument --depth: expected an existing .*got no such path"),
-    "depth shape": ({"--depth": "flat.npz"}, r"argument --depth: expected shape \(T, H, W\) = \(4, 48, 64\).*\(48, 64\)"),
+    "depth shape": ({"--depth": "flat.npz"}, r"argument --depth: expected shape .* = \(4, 48, 64\).*got \(48, 64\)"),
     "depth nan": ({"--depth": "holes.npz"}, "argument --depth: expected finite values, got 1 NaN"),
     "depth count": ({"--depth": "few_masks"}, "argument --depth: expected 4 images, one per frame, got 2"),
     "depth colour": ({"--depth": "frames"}, "argument --depth: expected grey .*got mode RGB"),
@@ -180,8 +181,6 @@ def test_bad_input(
 
 
 def assert_matches(pattern: str, text: str) -> None:
-    import re
-
     assert re.search(pattern, text), f"expected {pattern!r}, got {text!r}"
 
 
@@ -195,7 +194,8 @@ def test_missing_and_unknown_arguments(capsys: pytest.CaptureFixture[str]) -> No
         assert main.main(words) == 2
         assert capsys.readouterr().err == f"diffvas complete: error: {message}\n"
     assert main.main(["compleat"]) == 2
-    assert_matches("^diffvas: error: argument VERB: expected one of .*complete.*, got 'compleat'\n$", capsys.readouterr().err)
+    pattern = "^diffvas: error: argument VERB: expected one of .*complete.*, got 'compleat'\n$"
+    assert_matches(pattern, capsys.readouterr().err)
 
 
 def test_cuda_where_there_is_none(inputs: Path, pipeline: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,8 +215,8 @@ def test_cuda_where_there_is_none(inputs: Path, pipeline: ModuleType, capsys: py
 def test_good_request(
     masks: str, inputs: Path, pipeline: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    words = request(inputs, **{"--masks": masks, "--depth": "depth.npz", "--samples": "3", "--steps": "5", "--seed": "7"})
-    assert main.main(words) == 0
+    numbers = {"--samples": "3", "--steps": "5", "--seed": "7"}
+    assert main.main(request(inputs, **{"--masks": masks, "--depth": "depth.npz"}, **numbers)) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["settings"] == {
         "model": "tiny",
@@ -245,6 +245,34 @@ def test_the_same_request_replaces_its_output(inputs: Path, pipeline: ModuleType
     first = snapshot(tmp_path)
     assert main.main(request(inputs)) == 0
     assert snapshot(tmp_path) == first
+
+
+def test_end_to_end_with_the_bundled_model(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = Path(diffvas.__file__).parent / "weights" / "tiny"
+    if not any(weights.rglob("*.safetensors")):
+        pytest.skip("the bundled weights are not in this checkout")
+    words = request(inputs, **{"--samples": "2", "--steps": "1", "--device": "cpu"})
+    assert main.main(words) == 0, capsys.readouterr().err
+    out = tmp_path / "out"
+    first = snapshot(out)
+    assert json.loads(first["result.json"])["settings"]["samples"] == 2
+    frames, labels = make_frames(), make_labels()
+    for object_id in (1, 2):
+        for t in range(T):
+            content = np.asarray(Image.open(out / str(object_id) / "content" / f"{t:05d}.png"))
+            amodal = np.asarray(Image.open(out / str(object_id) / "amodal_masks" / f"{t:05d}.png"))
+            seen = labels[t] == object_id
+            assert (amodal[seen] == 255).all()
+            assert np.array_equal(content[seen][:, :3], frames[t][seen])
+            assert np.array_equal(content[..., 3], amodal)
+        assert len(list((out / str(object_id) / "probability").iterdir())) == T
+    # the same seed gives the same files, whatever the number of other objects
+    np.savez(inputs / "one.npz", **{"2": labels == 2})
+    assert main.main([*words[:3], str(inputs / "one.npz"), *words[4:]]) == 0
+    alone = snapshot(out)
+    assert {name: data for name, data in alone.items() if name.startswith("2/")} == {
+        name: data for name, data in first.items() if name.startswith("2/")
+    }
 
 
 @pytest.mark.parametrize("name", ["birdcage", "horse", "person"])
@@ -283,7 +311,7 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (ValueError("model: expected a folder\nwith model_index.json, got 'x/y'"), 2, "error: model: expected a folder with"),
+        (ValueError("model: expected a folder\nof ours, got 'x/y'"), 2, "error: model: expected a folder of ours, got"),
         (FileNotFoundError("no weights in 'x'"), 2, "error: no weights in 'x'"),
         (OSError(28, "No space left on device"), 1, r"error: \[Errno 28\] No space left on device"),
         (MemoryError(), 1, "error: out of memory"),

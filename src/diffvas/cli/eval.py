@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     """Gather the cases, score them one by one, print tables; see :data:`HELP`."""
     if args.kind == "scenes" and args.unoccluded and (args.content or args.content_only):
         raise UsageError("argument --unoccluded: expected no --content with it (nothing is hidden), got both")
+    if args.kind == "scenes" and args.content_steps and not (args.content or args.content_only):
+        raise UsageError("argument --content-steps: expected --content or --content-only with it, got neither")
     if args.json and (Path(args.json).is_dir() or not Path(args.json).absolute().parent.is_dir()):
         raise UsageError(f"argument --json: expected a file in an existing folder, got '{args.json}'")
     sources = _scene_sources(args) if args.kind == "scenes" else _overlay_sources(args)

@@ -90,7 +90,7 @@ def spoil_depth(depth: Array, rng: np.random.Generator) -> Array:
 
 
 def make_example(scene: SceneClip, index: int, rng: np.random.Generator, *, spoil: bool = True) -> Example:
-    """The example of object ``index``; with ``spoil`` its conditions carry the faults of real inputs, and half are mirrored."""
+    """The example of object ``index``; with ``spoil`` it has the faults of real inputs, and half are mirrored."""
     depth = relative_depth(scene.depth)
     modal = scene.modal_mask(index)
     if spoil:
@@ -102,7 +102,7 @@ def make_example(scene: SceneClip, index: int, rng: np.random.Generator, *, spoi
 
 
 def crop_scene(scene: SceneClip, index: int, size: tuple[int, int], rng: np.random.Generator) -> SceneClip:
-    """A window of ``size``'s aspect that holds most of object ``index``, resized to ``size``: other scales, other framings."""
+    """A window of ``size``'s aspect that holds most of object ``index``, resized to ``size``: scales and framings."""
     frames, h, w = scene.depth.shape
     aspect = size[1] / size[0]
     high = min(h, w / aspect) * rng.uniform(0.55, 1.0)

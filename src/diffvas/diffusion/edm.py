@@ -69,9 +69,17 @@ def denoised(z: torch.Tensor, network: torch.Tensor, sigma: torch.Tensor) -> tor
     return c_skip(s) * z + c_out(s) * network
 
 
-def denoising_loss(estimate: torch.Tensor, z0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """(B,) weighted squared error of D against the clean latent, one number per sample."""
+def denoising_loss(
+    estimate: torch.Tensor, z0: torch.Tensor, sigma: torch.Tensor, emphasis: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(B,) weighted squared error of D against the clean latent, one number per sample.
+
+    Args:
+        estimate, z0: (B, ...). sigma: (B,). emphasis: factors of the squared error that broadcast over ``z0``.
+    """
     error = (estimate.float() - z0.float()) ** 2
+    if emphasis is not None:
+        error = error * emphasis
     return error.flatten(1).mean(1) * loss_weight(sigma)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,10 +28,8 @@ def window_generator(seed: int, object_id: int, stage: int, window: int, sample:
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
 
 
-def check_inputs(
-    clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None, samples: int | None, steps: int | None
-) -> None:
-    """Raise ValueError where tracks or depth do not fit the clip, or a count is below 1."""
+def check_inputs(clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None) -> None:
+    """Raise ValueError where tracks or depth do not fit the clip."""
     if not tracks:
         raise ValueError("tracks: expected at least one object, got none")
     ids = [t.object_id for t in tracks]
@@ -38,15 +39,37 @@ def check_inputs(
     for track in tracks:
         if track.modal_masks.shape != expected:
             raise ValueError(
-                f"masks: expected {expected} frames, height, width like the clip, got {track.modal_masks.shape}"
+                f"masks: expected {expected} frames, height, width like the clip, got {track.modal_masks.shape} "
+                f"for object {track.object_id}"
             )
     if depth is not None and depth.shape != expected:
         raise ValueError(f"depth: expected {expected} frames, height, width like the clip, got {depth.shape}")
     if depth is not None and not np.isfinite(depth).all():
         raise ValueError("depth: expected finite values, got NaN or infinity")
-    for name, count in (("samples", samples), ("steps", steps)):
-        if count is not None and count < 1:
-            raise ValueError(f"{name}: expected at least 1, got {count}")
+
+
+def check_number(name: str, value: int, least: int) -> None:
+    """Raise ValueError unless ``value`` is a whole number of ``least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+
+
+def as_tracks(tracks: Sequence[ObjectTrack] | Array) -> list[ObjectTrack]:
+    """The tracks, or object 1 from the masks of one object.
+
+    Raises:
+        ValueError: an array that is not (T, H, W), or with more than one value beside 0: labels of several objects.
+    """
+    if not isinstance(tracks, np.ndarray):
+        return list(tracks)
+    if tracks.ndim != 3:
+        raise ValueError(f"tracks: expected masks (T, H, W) of one object, got an array of shape {tracks.shape}")
+    on = tracks[tracks != 0]
+    if tracks.dtype != np.bool_ and on.size and (on != on[0]).any():
+        raise ValueError(
+            "tracks: expected masks of one object (bool), got several labels; use one ObjectTrack for each"
+        )
+    return [ObjectTrack(1, tracks != 0)]
 
 
 def amodal_frames(
@@ -66,13 +89,14 @@ def amodal_frames(
         modal: (T, h, w) bool at the model's size. depth: (T, h, w) float32 in [0, 1] or None.
         tick: called once per UNet step.
     """
-    windows = plan_windows(modal.any((1, 2)), model.frames)
+    windows = plan_windows(in_view(modal), model.frames)
     pipe = model.amodal
     guidance = pipe.config.defaults["guidance"]
     out: list[list[Array]] = [[] for _ in range(samples)]
     for w, frames in enumerate(windows):
         a = arrays.masks_to_signed(modal[frames])
-        b = None if depth is None else arrays.depth_to_signed(depth[frames])
+        # resizing may overshoot 1 by a rounding error
+        b = None if depth is None else arrays.depth_to_signed(depth[frames].clip(0, 1))
         conditions = pipe.encode_conditions(a, b, window_generator(seed, object_id, 0, w, 0))
         for k in range(samples):
             z = pipe.denoise(conditions, window_generator(seed, object_id, 1, w, k), steps, guidance, tick)
@@ -96,7 +120,7 @@ def content_frames(
     Args:
         rgb: (T, h, w, 3) uint8; modal, amodal: (T, h, w) bool.
     """
-    windows = plan_windows(modal.any((1, 2)), model.frames)
+    windows = plan_windows(in_view(modal), model.frames)
     pipe = model.content
     visible = arrays.composite_on_white(rgb, modal)
     results = []
@@ -155,44 +179,96 @@ def grow_masks(soft: Array, threshold: float, size: tuple[int, int]) -> Array:
     return np.stack([cv2.resize(s, size[::-1], interpolation=cv2.INTER_LINEAR) >= threshold for s in soft])
 
 
-def complete_object(
-    model: CompletionModel,
-    clip: Clip,
-    track: ObjectTrack,
-    depth: Array | None,
-    *,
-    samples: int,
-    steps: int,
-    content_steps: int,
-    seed: int,
-    tick: Callable[[str], None],
-    seconds: dict[str, float],
-) -> ObjectCompletion:
-    """One object of a clip; independent of all others."""
-    size = arrays.working_size(*clip.size, area=model.area)
-    began = time.perf_counter()
-    modal = shrink_masks(track.modal_masks, size)
-    small_depth = None if depth is None else arrays.resize_float(depth, size)
-    soft = amodal_frames(
-        model, modal, small_depth, track.object_id, samples=samples, steps=steps, seed=seed, tick=lambda: tick("amodal")
-    )
-    threshold = float(model.amodal.config.defaults["threshold"])
-    amodal = grow_masks(soft.mean(0), threshold, clip.size) | track.modal_masks
-    probability = None
-    if samples > 1:
-        probability = np.mean(
-            [grow_masks(s, threshold, clip.size) | track.modal_masks for s in soft], 0, dtype=np.float32
+def in_view(masks: Array) -> Array:
+    """(T,) bool, in which frames of (T, H, W) bool there is anything."""
+    return np.asarray(masks.any((1, 2)))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How often and how long to denoise, with nothing left open."""
+
+    samples: int
+    amodal_steps: int
+    content_steps: int
+    seed: int
+
+    @classmethod
+    def of(cls, model: CompletionModel, samples: int | None, steps: int | None, seed: int) -> Numbers:
+        """What was asked for, else the model's measured defaults."""
+        first, second = model.amodal.config.defaults, model.content.config.defaults
+        return cls(
+            int(first["samples"] if samples is None else samples),
+            int(first["steps"] if steps is None else steps),
+            int(second["steps"] if steps is None else steps),
+            int(seed),
         )
-    seconds["amodal"] = seconds.get("amodal", 0.0) + time.perf_counter() - began
-    began = time.perf_counter()
-    rgb = arrays.resize_u8(clip.frames_u8, size)
-    small_amodal = (soft.mean(0) >= threshold) | modal
-    content = content_frames(
-        model, rgb, modal, small_amodal, track.object_id, steps=content_steps, seed=seed, tick=lambda: tick("content")
-    )
-    content = match_visible(content, rgb.astype(np.float32) / 255, modal)
-    rgba = layer(clip, track, amodal, content)
-    seconds["content"] = seconds.get("content", 0.0) + time.perf_counter() - began
+
+
+class Meter:
+    """Counts UNet steps for ``progress`` and seconds per stage."""
+
+    def __init__(self, progress: Progress | None, windows: int, numbers: Numbers):
+        self.progress = progress
+        self.total = {
+            "amodal": windows * numbers.samples * numbers.amodal_steps,
+            "content": windows * numbers.content_steps,
+        }
+        self.done = {"amodal": 0, "content": 0}
+        self.seconds: dict[str, float] = {}
+
+    def tick(self, stage: str) -> None:
+        """One UNet step of ``stage`` is done."""
+        self.done[stage] += 1
+        if self.progress is not None:
+            self.progress(stage, self.done[stage], self.total[stage])
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time inside to that of ``stage``."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
+
+
+def complete_object(
+    model: CompletionModel, clip: Clip, track: ObjectTrack, depth: Array | None, numbers: Numbers, meter: Meter
+) -> ObjectCompletion:
+    """One object of a clip; independent of all others.
+
+    Args:
+        depth: (T, H, W) float32 in [0, 1], 1 = near, or None.
+    """
+    size = model.working_size(*clip.size)
+    key, seed = track.object_id, numbers.seed
+    threshold = float(model.amodal.config.defaults["threshold"])
+    with meter.timed("amodal"):
+        modal = shrink_masks(track.modal_masks, size)
+        soft = amodal_frames(
+            model,
+            modal,
+            None if depth is None else arrays.resize_float(depth, size),
+            key,
+            samples=numbers.samples,
+            steps=numbers.amodal_steps,
+            seed=seed,
+            tick=lambda: meter.tick("amodal"),
+        )
+        mean = soft.mean(0)
+        amodal = grow_masks(mean, threshold, clip.size) | track.modal_masks
+        probability = None
+        if numbers.samples > 1:
+            probability = np.zeros(amodal.shape, np.float32)
+            for sample in soft:
+                probability += grow_masks(sample, threshold, clip.size) | track.modal_masks
+            probability /= numbers.samples
+    with meter.timed("content"):
+        rgb = arrays.resize_u8(clip.frames_u8, size)
+        whole = (mean >= threshold) | modal
+        tick = partial(meter.tick, "content")
+        content = content_frames(model, rgb, modal, whole, key, steps=numbers.content_steps, seed=seed, tick=tick)
+        content = match_visible(content, rgb.astype(np.float32) / 255, modal)
+        rgba = layer(clip, track, amodal, content)
     return ObjectCompletion(track.object_id, track.modal_masks, amodal, probability, rgba)
 
 
@@ -217,57 +293,37 @@ def complete(
         depth: (T, H, W) float, inverse depth in any unit (larger = nearer), or None where there is none.
         samples: how many amodal samples to take; the mask is where their mean is above the model's threshold.
         steps: denoising steps of both stages. ``samples`` and ``steps`` are the model's measured defaults where None.
-        seed: results depend on it and on each object alone. device: auto, cpu or cuda.
+        seed: 0 or more; results depend on it and on each object alone, not on the other objects.
+        device: auto, cpu or cuda; where ``model`` is loaded already, its own counts.
         progress: called as (stage, UNet steps done, of all).
+
+    Returns:
+        The objects in the order given.
 
     Raises:
         ValueError: names the argument, what was expected and what came.
     """
-    if isinstance(tracks, np.ndarray):
-        tracks = [ObjectTrack(1, tracks.astype(bool))]
-    check_inputs(clip, tracks, depth, samples, steps)
-    seconds: dict[str, float] = {}
+    tracks = as_tracks(tracks)
+    depth = None if depth is None else np.asarray(depth)
+    check_inputs(clip, tracks, depth)
+    for name, count in (("samples", samples), ("steps", steps)):
+        if count is not None:
+            check_number(name, count, 1)
+    check_number("seed", seed, 0)
     began = time.perf_counter()
     if not isinstance(model, CompletionModel):
         model = load_pipelines(model, device)
-    seconds["load"] = time.perf_counter() - began
-    first, second = model.amodal.config.defaults, model.content.config.defaults
-    samples = int(first["samples"]) if samples is None else samples
-    amodal_steps = int(first["steps"]) if steps is None else steps
-    content_steps = int(second["steps"]) if steps is None else steps
+    numbers = Numbers.of(model, samples, steps, seed)
+    windows = sum(len(plan_windows(in_view(t.modal_masks), model.frames)) for t in tracks)
+    meter = Meter(progress, windows, numbers)
+    meter.seconds["load"] = time.perf_counter() - began
     relative = None if depth is None else arrays.normalise_depth(depth)
-    windows = sum(len(plan_windows(t.modal_masks.any((1, 2)), model.frames)) for t in tracks)
-    total = {"amodal": windows * samples * amodal_steps, "content": windows * content_steps}
-    done = {"amodal": 0, "content": 0}
-
-    def tick(stage: str) -> None:
-        done[stage] += 1
-        if progress is not None:
-            progress(stage, done[stage], total[stage])
-
-    objects = tuple(
-        complete_object(
-            model,
-            clip,
-            track,
-            relative,
-            samples=samples,
-            steps=amodal_steps,
-            content_steps=content_steps,
-            seed=seed,
-            tick=tick,
-            seconds=seconds,
-        )
-        for track in sorted(tracks, key=lambda t: t.object_id)
-    )
+    objects = tuple(complete_object(model, clip, track, relative, numbers, meter) for track in tracks)
     settings = {
         "model": model.name,
-        "samples": samples,
-        "amodal_steps": amodal_steps,
-        "content_steps": content_steps,
-        "seed": seed,
+        **asdict(numbers),
         "depth": depth is not None,
         "device": str(model.device),
         "dtype": str(model.amodal.dtype).removeprefix("torch."),
     }
-    return Completion(clip, objects, settings, seconds)
+    return Completion(clip, objects, settings, meter.seconds)

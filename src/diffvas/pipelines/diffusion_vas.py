@@ -75,7 +75,7 @@ class DiffusionVASPipeline(DiffusionPipeline):
     def check_inputs(
         self, condition_a: torch.Tensor, condition_b: torch.Tensor | None, steps: int, guidance: float
     ) -> None:
-        """Raise ValueError, naming the condition, unless both are (T, 3, H, W) alike, of sizes that the networks take."""
+        """Raise ValueError, naming what is wrong, unless both are (T, 3, H, W) alike, of a size the networks take."""
         name_a, name_b = CONDITIONS[self.config.stage]
         shape, by = tuple(condition_a.shape), self.multiple
         if len(shape) != 4 or shape[0] < 1 or shape[1] != 3 or min(shape[2:]) < by or shape[2] % by or shape[3] % by:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from diffvas import arrays
 from diffvas.allocator import keep_freed_memory
 from diffvas.pipelines.diffusion_vas import CONDITIONS, DiffusionVASPipeline
 
@@ -32,6 +34,10 @@ class CompletionModel:
     @property
     def device(self) -> torch.device:
         return self.amodal.device
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) at which both stages work on a clip of this size; see ``arrays.working_size``."""
+        return arrays.working_size(height, width, self.area, max(self.amodal.multiple, self.content.multiple))
 
 
 def pick_device(device: str) -> torch.device:
@@ -69,10 +75,9 @@ def model_folder(model: str | Path) -> Path:
     Raises:
         ValueError: neither a bundled name nor a folder with ``amodal/`` and ``content/``.
     """
-    if str(model) in BUNDLED:
-        return Path(str(resources.files("diffvas") / "weights" / str(model)))
-    path = Path(model)
-    if not path.exists():
+    bundled = str(model) in BUNDLED
+    path = Path(str(resources.files("diffvas") / "weights" / str(model))) if bundled else Path(model)
+    if not bundled and not path.exists():
         raise ValueError(
             f"model: expected one of {', '.join(BUNDLED)}, a folder or a hub id like user/name, got {str(model)!r}"
         )
@@ -115,6 +120,7 @@ def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> Completi
     if where.type == "cpu":
         keep_freed_memory()
     name = str(model)
+    # a path that does not exist is taken for a hub id only where it could be one
     is_hub = (
         name not in BUNDLED and not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/"))
     )
@@ -124,16 +130,16 @@ def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> Completi
     stages = {}
     for stage in ("amodal", "content"):
         try:
-            kwargs = {} if vae is None or (folder / stage / "vae").is_dir() else {"vae": vae}
+            shared: dict[str, Any] = {} if vae is None or (folder / stage / "vae").is_dir() else {"vae": vae}
             pipe = DiffusionVASPipeline.from_pretrained(
                 folder / stage,
                 torch_dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 variant="fp16" if any((folder / stage / "unet").glob("*.fp16.safetensors")) else None,
-                **kwargs,
+                **shared,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # what a broken file raises differs by library: safetensors, json, diffusers, ...
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(f"model: {folder / stage} cannot be loaded: {first}") from error
         if pipe.config.stage != stage:

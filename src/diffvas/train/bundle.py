@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,51 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def save_model(vae: Path, runs: dict[str, Path], out: Path, defaults: dict[str, dict[str, Any]] | None = None) -> None:
-    """Write ``out/amodal`` and ``out/content``, fp16 safetensors; the VAE is stored once, with the first stage.
+def save_model(
+    vaes: dict[str, Path], runs: dict[str, Path], out: Path, defaults: dict[str, dict[str, Any]] | None = None
+) -> None:
+    """Write ``out/amodal`` and ``out/content``, fp16 safetensors; a VAE that both use is stored once, with stage 1.
 
     Args:
-        vae: a saved VAE. runs: stage -> folder of a training run with ``average.safetensors``.
+        vaes: stage -> a saved VAE. runs: stage -> folder of a training run with ``average.safetensors``.
         defaults: stage -> how the pipeline turns the model into a result; ``DEFAULTS`` where None.
+
+    Raises:
+        ValueError: a run without averaged weights or of the other stage, or ``out`` is something else than a model,
+            which would have to go.
     """
-    parts = AutoencoderKLTemporalDecoder.from_pretrained(vae)
+    for stage, run in runs.items():
+        check_run(stage, run)
+    if out.exists() and not (out / "amodal" / "model_index.json").is_file() and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"out: expected a new folder or a model to replace, got {out} with something else")
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     for stage, run in runs.items():
         model = tiny_denoiser()
         model.load_state_dict(load_file(run / "average.safetensors"))
-        pipe = as_pipeline(model, parts, stage, (defaults or DEFAULTS)[stage]).to(torch.float16)
+        vae = AutoencoderKLTemporalDecoder.from_pretrained(vaes[stage])
+        pipe = as_pipeline(model, vae, stage, (defaults or DEFAULTS)[stage]).to(torch.float16)
         pipe.save_pretrained(temporary / stage)
-        if stage != "amodal":
+        if stage != "amodal" and vaes[stage] == vaes["amodal"]:
             shutil.rmtree(temporary / stage / "vae")
+    keep_cards(out, temporary)
     shutil.rmtree(out, ignore_errors=True)
     temporary.rename(out)
+
+
+def check_run(stage: str, run: Path) -> None:
+    """Raise ValueError unless ``run`` is a training run of ``stage`` with averaged weights."""
+    if not (run / "average.safetensors").is_file():
+        raise ValueError(f"{stage}: expected a training run with average.safetensors, got {run} without")
+    config = run / "config.json"
+    trained = json.loads(config.read_text()).get("denoiser", {}).get("stage", stage) if config.is_file() else stage
+    if trained != stage:
+        raise ValueError(f"{stage}: expected a training run of this stage, got {run}, which trained {trained}")
+
+
+def keep_cards(old: Path, new: Path) -> None:
+    """Carry what people wrote beside an older model's weights (``*.md``) over to the new one."""
+    for card in old.rglob("*.md") if old.is_dir() else ():
+        to = new / card.relative_to(old)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(card, to)

@@ -162,9 +162,10 @@ def build_cache(
     path = out / "cache.json"
     if path.exists() and json.loads(path.read_text()) != json.loads(settings):
         raise ValueError(f"out: {out} holds a cache with other settings; expected {path} to match, use another folder")
+    scenes = scene_source(config)  # complains before anything is written
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(settings)
-    encoder, scenes = Encoder(vae, compiled), scene_source(config)
+    write_whole(path, lambda p: p.write_text(settings))
+    encoder = Encoder(vae, compiled)
     for k in range(config.shards):
         shard = out / f"shard-{k:05d}.safetensors"
         if not shard.exists():
@@ -190,10 +191,14 @@ class CachedClips:
         batch: clips per batch. spans: numbers of frames to choose from. seed: of all draws.
 
     Raises:
-        ValueError: a folder without shards.
+        ValueError: a folder without shards, weights that are not one per folder and 0 or more, a count below 1.
     """
 
     def __init__(self, folders: Sequence[Path], weights: Sequence[float], batch: int, spans: Sequence[int], seed: int):
+        if len(weights) != len(folders) or min(weights, default=0) < 0 or sum(weights) <= 0:
+            raise ValueError(f"weights: expected {len(folders)} numbers of 0 or more, not all 0, got {list(weights)}")
+        if batch < 1 or min(spans, default=0) < 1:
+            raise ValueError(f"batch, spans: expected 1 or more, got batch {batch} and spans {list(spans)}")
         self.shards = [sorted(Path(f).glob("shard-*.safetensors")) for f in folders]
         for folder, shards in zip(folders, self.shards, strict=True):
             if not shards:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -12,13 +13,14 @@ from diffusers import (
     UNetSpatioTemporalConditionModel,
 )
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from diffvas.diffusion import conditioning, edm
 from diffvas.pipelines.diffusion_vas import DiffusionVASPipeline
 from diffvas.train.cache import TOWER_SIZE, CachedClips
-from diffvas.train.loop import Batch, LoopConfig, train
+from diffvas.train.loop import Batch, LoopConfig, Report, report_lines, train, write_whole
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def tiny_denoiser() -> Denoiser:
     unet = UNetSpatioTemporalConditionModel(
         in_channels=12,
         out_channels=4,
-        block_out_channels=(64, 128, 128),
+        block_out_channels=(64, 96, 128),
         layers_per_block=1,
         down_block_types=(
             "DownBlockSpatioTemporal",
@@ -98,6 +100,9 @@ def denoiser_loss(
         batch: from ``CachedClips``: ``a``, ``b``, ``target`` (B, T, 4, h, w) float16, ``pixels`` (B, T, c, S, S) uint8,
             ``sigma`` (B,) condition noise, ``amodal`` and ``modal`` (B, T, H, W/8) packed bits.
         generator: draws sigma, dropout and noise, in this order.
+
+    Returns:
+        The mean over the batch; ``top``, the mean of the samples at the highest sigma, where there are any.
     """
     z0, a, b = (batch[k].float() for k in ("target", "a", "b"))
     count, device = len(z0), z0.device
@@ -117,12 +122,12 @@ def denoiser_loss(
     ids = conditioning.time_ids(batch["sigma"])
     out = model.unet(x, edm.c_noise(sigma), tokens, added_time_ids=ids, return_dict=False)[0]
     estimate = edm.denoised(z, out.float(), sigma)
-    error = (estimate - z0) ** 2 * edm.like(edm.loss_weight(sigma), z0)
+    emphasis = None
     if config.hidden_weight:
-        error = error * (1 + config.hidden_weight * hidden_share(batch, tuple(z0.shape[-2:])))
-    per_sample = error.flatten(1).mean(1)
+        emphasis = 1 + config.hidden_weight * hidden_share(batch, (z0.shape[-2], z0.shape[-1]))
+    per_sample = edm.denoising_loss(estimate, z0, sigma, emphasis)
     at_top = per_sample[sigma >= edm.SIGMA_MAX]
-    return per_sample.mean(), {"top": round(at_top.mean().item(), 4) if len(at_top) else -1.0}
+    return per_sample.mean(), {"top": at_top.mean().item()} if len(at_top) else {}
 
 
 def unpack(bits: torch.Tensor) -> torch.Tensor:
@@ -155,7 +160,7 @@ def svd_scheduler() -> EulerDiscreteScheduler:
 
 
 def as_pipeline(
-    model: Denoiser, vae: AutoencoderKLTemporalDecoder, stage: str, defaults: dict | None = None
+    model: Denoiser, vae: AutoencoderKLTemporalDecoder, stage: str, defaults: dict[str, Any] | None = None
 ) -> DiffusionVASPipeline:
     """A pipeline of these networks, ready for ``save_pretrained``."""
     extractor = CLIPImageProcessorPil(
@@ -164,20 +169,21 @@ def as_pipeline(
     return DiffusionVASPipeline(vae, model.tower, model.unet, svd_scheduler(), extractor, stage, defaults)
 
 
-def train_denoiser(config: DenoiserConfig, loop: LoopConfig, out: Path) -> dict[str, torch.Tensor]:
+def train_denoiser(
+    config: DenoiserConfig, loop: LoopConfig, out: Path, report: Report = report_lines
+) -> dict[str, torch.Tensor]:
     """Train by ``config`` and write the averaged weights to ``out/average.safetensors`` at every checkpoint."""
-    from safetensors.torch import load_file, save_file
-
-    from diffvas.train.loop import write_whole
-
     torch.manual_seed(loop.seed)
     model = tiny_denoiser()
     if config.start:
-        model.load_state_dict(load_file(Path(config.start) / "average.safetensors"))
+        first = Path(config.start) / "average.safetensors"
+        if not first.is_file():
+            raise ValueError(f"start: expected a training run with {first.name}, got {config.start} without")
+        model.load_state_dict(load_file(first))
     model.to(loop.device)
     if loop.device == "cpu":
-        # the same attention as plain matrix products: torch's fused kernel is slow backwards on the short sequences here
-        # (25 frames, 32 to 128 positions); a whole training step takes 0.66 to 0.77 of the time
+        # the same attention as plain matrix products: torch's fused kernel is slow backwards on the short sequences
+        # here (25 frames, 32 to 128 positions); a whole training step takes 0.66 to 0.77 of the time
         model.unet.set_attn_processor(AttnProcessor())
     source = CachedClips([Path(d) for d in config.data], config.weights, config.batch, config.spans, loop.seed)
 
@@ -194,4 +200,5 @@ def train_denoiser(config: DenoiserConfig, loop: LoopConfig, out: Path) -> dict[
         out,
         extra_config={"denoiser": asdict(config)},
         every=keep,
+        report=report,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch.nn import functional as F
 
 from diffvas import arrays
-from diffvas.train.loop import Batch, LoopConfig, load_checkpoint, train
+from diffvas.train.loop import Batch, LoopConfig, Report, report_lines, train
 from diffvas.world.clip import SceneClip
 from diffvas.world.flat import flat_scene
 
@@ -21,7 +22,7 @@ SHAPES = ((4, 64, 128), (1, 128, 256))
 
 
 def tiny_vae() -> AutoencoderKLTemporalDecoder:
-    """F = 8, 4 latent channels, 2.9 M parameters; latents come out with unit scale, see ``rescale_latents``."""
+    """F = 8, 4 latent channels, 2.85 M parameters; latents come out with unit scale, see ``rescale_latents``."""
     return AutoencoderKLTemporalDecoder(
         block_out_channels=(32, 32, 64, 128),
         layers_per_block=1,
@@ -42,14 +43,15 @@ class VaeBatches:
     """Batches of two short clips; every clip shows one kind of picture that the pipelines encode.
 
     Args:
+        stage: what the pictures are like: masks and depth above all for "amodal", the object's colours for "content".
         seed: of all draws. scenes: a folder of scene clips that half of the clips come from; the flat world where None.
     """
 
     kinds = ("mask", "depth", "object", "visible", "frame")
-    shares = (0.28, 0.10, 0.32, 0.18, 0.12)
+    shares: ClassVar = {"amodal": (0.55, 0.25, 0.10, 0.05, 0.05), "content": (0.15, 0.0, 0.45, 0.3, 0.1)}
 
-    def __init__(self, seed: int, scenes: Path | None = None):
-        self.seed = seed
+    def __init__(self, stage: str, seed: int, scenes: Path | None = None):
+        self.stage, self.seed = stage, seed
         self.paths = sorted(scenes.glob("*.npz")) if scenes else []
 
     def __getitem__(self, step: int) -> Batch:
@@ -64,14 +66,25 @@ class VaeBatches:
             return _scene(self.paths[int(shelf[int(rng.integers(16))])])
         return flat_scene(key, (128, 256), frames, colour=colour)
 
+    @staticmethod
+    def corner(mask: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        """Top left corner of a window of ``size``, three times in four on the object."""
+        room = (mask.shape[0] - size[0] + 1, mask.shape[1] - size[1] + 1)
+        on = np.argwhere(mask)
+        if not len(on) or rng.random() < 0.25:
+            return int(rng.integers(room[0])), int(rng.integers(room[1]))
+        middle = on[int(rng.integers(len(on)))] - np.array(size) // 2
+        return int(np.clip(middle[0], 0, room[0] - 1)), int(np.clip(middle[1], 0, room[1] - 1))
+
     def one(self, step: int, k: int, shape: tuple[int, int, int]) -> tuple[torch.Tensor, bool]:
         """(frames, 3, H, W) in [-1, 1], and whether it is a mask."""
         rng = np.random.default_rng([self.seed, step, k])
-        kind = str(rng.choice(self.kinds, p=self.shares))
+        kind = str(rng.choice(self.kinds, p=self.shares[self.stage]))
         frames, high, wide = shape
         scene = self.draw_scene(rng, [self.seed, step, k], frames, kind not in ("mask", "depth"))
         i = int(rng.integers(len(scene.amodal_masks)))
-        t, y, x = (int(rng.integers(0, have - want + 1)) for have, want in zip(scene.depth.shape, shape, strict=True))
+        t = int(rng.integers(0, len(scene.depth) - frames + 1))
+        y, x = self.corner(scene.amodal_masks[i, t], (high, wide), rng)
         window = (slice(t, t + frames), slice(y, y + high), slice(x, x + wide))
         if kind == "mask":
             masks = scene.modal_mask(i) if rng.random() < 0.5 else scene.amodal_masks[i]
@@ -86,7 +99,11 @@ class VaeBatches:
 
 
 def tint(rgb_u8: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Other colours: channels swapped, saturation and contrast changed; white outside ``mask``. Shapes (T, H, W[, 3])."""
+    """Other colours: channels swapped, saturation and contrast changed; white outside ``mask``.
+
+    Args:
+        rgb_u8: (T, H, W, 3) uint8. mask: (T, H, W) bool.
+    """
     rgb = rgb_u8[..., rng.permutation(3)].astype(np.float32)
     grey = rgb.mean(-1, keepdims=True)
     rgb = grey + (rgb - grey) * rng.uniform(0.8, 2.5)
@@ -95,11 +112,15 @@ def tint(rgb_u8: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.n
 
 
 def vae_loss(
-    vae: AutoencoderKLTemporalDecoder, batch: Batch, generator: torch.Generator
+    vae: AutoencoderKLTemporalDecoder, batch: Batch, generator: torch.Generator, thumbnail: float = 0.0
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """L1 + MSE of the reconstruction + a light KL, as latent diffusion's autoencoders use; chroma counts three times.
 
-    Colour differences are a small share of the error of a picture, and without the extra weight they are learned last.
+    Args:
+        thumbnail: weight of the error between the first three latents and the picture's colours at an eighth of its
+            size.
+            A small autoencoder spends its four latents on brightness first and finds colour very late, or never (2,300
+            steps were not enough); with the colours laid out for it, it starts with them.
     """
     frames = batch["x"].shape[1]
     x, is_mask = batch["x"].flatten(0, 1), batch["mask"].repeat_interleave(frames)
@@ -107,8 +128,13 @@ def vae_loss(
     y = vae.decode(posterior.sample(generator), num_frames=frames).sample.float()
     difference = y - x
     chroma = difference - difference.mean(1, keepdim=True)
-    error = difference.abs().mean() + difference.pow(2).mean() + 3 * chroma.abs().mean() + 3 * chroma.pow(2).mean()
+    error = difference.abs() + difference.pow(2) + 3 * (chroma.abs() + chroma.pow(2))
+    if thumbnail:  # most of such a picture is white, which is soon learned
+        error = error * torch.where(x.amin(1, keepdim=True) < 0.98, 3.0, 1.0)
+    error = error.mean()
     kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
+    if thumbnail:
+        error = error + thumbnail * F.mse_loss(posterior.mean[:, :3].float(), 2 * F.avg_pool2d(x, 8))
     numbers = {}
     with torch.no_grad():
         if (~is_mask).any():
@@ -137,26 +163,27 @@ def rescale_latents(vae: AutoencoderKLTemporalDecoder, x: torch.Tensor) -> float
 
 
 def train_vae(
-    out: Path, config: LoopConfig, scenes: Path | None = None, start: Path | None = None
-) -> AutoencoderKLTemporalDecoder:
+    out: Path,
+    config: LoopConfig,
+    stage: str = "amodal",
+    scenes: Path | None = None,
+    report: Report = report_lines,
+) -> None:
     """Train, rescale and save to ``out/vae``.
 
     Args:
-        scenes: folder of scene clips to use beside the flat world. start: a run to take the first weights from.
+        stage: whose pictures to learn, see ``VaeBatches``. scenes: folder of scene clips to use beside the flat world.
     """
     torch.manual_seed(config.seed)
     vae = tiny_vae()
-    if start is not None:
-        state = load_checkpoint(start)
-        if state is None:
-            raise ValueError(f"start: expected a run with a checkpoint in {start}, found none")
-        vae.load_state_dict(state["average"])
-    source = VaeBatches(config.seed, scenes)
-    extra = {"preset": "vae", "scenes": str(scenes), "start": str(start)}
-    average = train(vae, source, lambda b, g: vae_loss(vae, b, g), config, out, extra_config=extra)
+    source = VaeBatches(stage, config.seed, scenes)
+    thumbnail = 0.3 if stage == "content" else 0.0
+    extra = {"preset": "vae", "stage": stage, "scenes": str(scenes)}
+    average = train(
+        vae, source, lambda b, g: vae_loss(vae, b, g, thumbnail), config, out, extra_config=extra, report=report
+    )
     vae.load_state_dict(average)
     vae.eval()
     samples = [source[10_000_000 + k]["x"].flatten(0, 1) for k in range(32)]
     rescale_latents(vae, torch.cat([x for x in samples if x.shape[-1] == 256]))
     vae.save_pretrained(out / "vae")
-    return vae

@@ -178,7 +178,8 @@ def flat_scene(
         seed: entropy for ``numpy.random.SeedSequence``.
         size: (height, width) in pixels.
         frames: T.
-        colour: False leaves RGB out (zero-size arrays), which is several times faster; masks and depth are the same.
+        colour: False leaves RGB out (zero-size arrays), which is several times faster; the masks are the
+            same (the slope of the depth is not: the background is drawn before it).
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     h, w = size
