@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from diffvas import arrays
 from diffvas.allocator import keep_freed_memory
@@ -106,6 +110,48 @@ def download(model: str) -> Path:
     return model_folder(Path(folder))
 
 
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of diffusers and transformers while files are read: it takes a second, and the bars are six."""
+    modules = (diffusers_logging, transformers_logging)
+    shown = [module for module in modules if module.is_progress_bar_enabled()]
+    for module in shown:
+        module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for module in shown:
+            module.enable_progress_bar()
+
+
+def load_stage(
+    folder: Path, stage: str, device: torch.device, dtype: torch.dtype, **components: Any
+) -> DiffusionVASPipeline:
+    """One stage of a model folder, on its device; ``components`` stand in for what the folder does not hold.
+
+    Raises:
+        ValueError: a file is missing or broken, or the folder holds the other stage.
+    """
+    half = any((folder / stage / "unet").glob("*.fp16.safetensors"))
+    try:
+        with without_bars():
+            pipe = DiffusionVASPipeline.from_pretrained(
+                folder / stage,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                variant="fp16" if half else None,
+                **components,
+            )
+    except Exception as error:  # what a broken file raises differs by library: safetensors, json, diffusers, ...
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"model: {folder / stage} cannot be loaded: {reason}") from error
+    if pipe.config.stage != stage:
+        raise ValueError(f"model: expected the {stage} stage in {folder / stage}, got {pipe.config.stage!r}")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
 def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> CompletionModel:
     """Load both stages of a model, weights from safetensors only.
 
@@ -126,27 +172,10 @@ def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> Completi
     )
     folder = download(name) if is_hub else model_folder(model)
     dtype = pick_dtype(where)
-    vae = None
-    stages = {}
-    for stage in ("amodal", "content"):
-        try:
-            shared: dict[str, Any] = {} if vae is None or (folder / stage / "vae").is_dir() else {"vae": vae}
-            pipe = DiffusionVASPipeline.from_pretrained(
-                folder / stage,
-                torch_dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                variant="fp16" if any((folder / stage / "unet").glob("*.fp16.safetensors")) else None,
-                **shared,
-            )
-        except Exception as error:  # what a broken file raises differs by library: safetensors, json, diffusers, ...
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ValueError(f"model: {folder / stage} cannot be loaded: {first}") from error
-        if pipe.config.stage != stage:
-            raise ValueError(f"model: expected the {stage} stage in {folder / stage}, got {pipe.config.stage!r}")
-        pipe.set_progress_bar_config(disable=True)
-        stages[stage] = pipe.to(where)
-        vae = pipe.vae
+    first = load_stage(folder, "amodal", where, dtype)
+    has_own = (folder / "content" / "vae").is_dir()
+    second = load_stage(folder, "content", where, dtype, **({} if has_own else {"vae": first.vae}))
+    stages = {"amodal": first, "content": second}
     defaults = stages["amodal"].config.defaults
     return CompletionModel(
         stages["amodal"], stages["content"], name, int(defaults.get("area", 256 * 512)), int(defaults.get("frames", 25))
