@@ -247,6 +247,7 @@ def test_the_same_request_replaces_its_output(inputs: Path, pipeline: ModuleType
     assert snapshot(tmp_path) == first
 
 
+@pytest.mark.weights
 def test_end_to_end_with_the_bundled_model(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = Path(diffvas.__file__).parent / "weights" / "tiny"
     if not any(weights.rglob("*.safetensors")):

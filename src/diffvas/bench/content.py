@@ -59,7 +59,7 @@ def generate(model: CompletionModel, case: Case, steps: int, seed: int) -> dict[
     """
     assert case.frames_u8 is not None
     began = time.perf_counter()
-    size = arrays.working_size(*case.modal.shape[1:], area=model.area)
+    size = model.working_size(case.modal.shape[1], case.modal.shape[2])
     modal = shrink_masks(case.modal, size)
     amodal = shrink_masks(case.amodal, size) | modal
     rgb = arrays.resize_u8(case.frames_u8, size)

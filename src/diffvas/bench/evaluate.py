@@ -97,7 +97,7 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
     if model is None:
         return results
     source = (case.modal.shape[1], case.modal.shape[2])
-    size = arrays.working_size(*source, area=model.area)
+    size = model.working_size(*source)
     modal = shrink_masks(case.modal, size)
     for depth_name in plan.depths:
         depth = arrays.resize_float(case.depth, size) if depth_name == "given" else None

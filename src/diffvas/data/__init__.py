@@ -1,0 +1,1 @@
+"""From clips with truth to training examples."""

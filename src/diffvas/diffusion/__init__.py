@@ -1,0 +1,1 @@
+"""The maths and the conditioning, shared by training and inference."""

@@ -1,0 +1,1 @@
+"""Training from scratch: VAEs, denoisers, and the bundling of what came out."""

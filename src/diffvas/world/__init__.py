@@ -1,0 +1,1 @@
+"""Synthetic video with exact amodal truth: a flat world without GL, and 3-D scenes in MuJoCo."""
