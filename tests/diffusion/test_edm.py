@@ -26,8 +26,6 @@ def test_identities_at_every_level() -> None:
     torch.testing.assert_close(edm.c_out(sigma) ** 2 + edm.c_skip(sigma), one)
     torch.testing.assert_close(edm.c_in(sigma) ** 2, edm.c_skip(sigma))
     torch.testing.assert_close(edm.loss_weight(sigma) * edm.c_out(sigma) ** 2, one)  # the loss on F weighs 1 everywhere
-    torch.testing.assert_close(edm.c_skip(sigma) ** 2 * sigma**2 + edm.c_out(sigma) ** 2 * edm.c_in(sigma) ** 2,
-                               2 * edm.c_skip(sigma) ** 2 * sigma**2)
 
 
 def test_sigma_is_per_sample() -> None:

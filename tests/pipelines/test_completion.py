@@ -1,0 +1,229 @@
+"""Both stages on whole clips, with small random networks: sizes, lengths, seeds, and what stays as the camera saw it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diffvas
+from diffvas.pipelines import completion
+from diffvas.pipelines.completion import complete
+from diffvas.types import Clip, Completion, ObjectTrack
+from factories import FRAMES, make_scene, tiny_model
+
+
+def video(frames: int, height: int, width: int) -> tuple[Clip, np.ndarray]:
+    """Noise, and the masks of a box that moves through it."""
+    rng = np.random.default_rng(frames * height + width)
+    masks = np.zeros((frames, height, width), bool)
+    for t in range(frames):
+        x = (t * 3) % (width // 2)
+        masks[t, height // 4 : height // 4 * 3, x : x + width // 3] = True
+    return Clip(rng.integers(0, 256, (frames, height, width, 3), dtype=np.uint8)), masks
+
+
+def run(clip: Clip, *masks: np.ndarray, **options: Any) -> Completion:
+    tracks = [ObjectTrack(i + 1, m) for i, m in enumerate(masks)]
+    return complete(clip, tracks, model=tiny_model(), **options)
+
+
+def check(clip: Clip, result: Completion) -> None:
+    """What holds for every completion, said here again without the types' own checks."""
+    for done in result.objects:
+        assert done.amodal_masks.shape == (clip.num_frames, *clip.size)
+        assert not (done.modal_masks & ~done.amodal_masks).any()
+        rgba = done.content_rgba
+        np.testing.assert_array_equal(rgba[done.modal_masks][:, :3], clip.frames_u8[done.modal_masks])
+        np.testing.assert_array_equal(rgba[..., 3], np.where(done.amodal_masks, 255, 0))
+        assert not rgba[~done.amodal_masks].any(), "colours are left where nothing is"
+
+
+def same(a: Completion, b: Completion, i: int = 0, j: int = 0) -> bool:
+    first, second = a.objects[i], b.objects[j]
+    assert first.object_id == second.object_id
+    return np.array_equal(first.amodal_masks, second.amodal_masks) and np.array_equal(
+        first.content_rgba, second.content_rgba
+    )
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "width"),
+    [(5, 32, 64), (3, 33, 51), (2, 75, 31), (1, 47, 90), (7, 20, 30), (2, 8, 120)],
+)
+def test_any_size_and_length(frames: int, height: int, width: int) -> None:
+    clip, masks = video(frames, height, width)
+    result = run(clip, masks)
+    check(clip, result)
+    assert result.objects[0].probability is None
+    assert result.objects[0].amodal_masks.sum() > masks.sum(), "random networks hide nothing; is their output used?"
+
+
+def test_sixty_frames_with_the_object_away_for_most() -> None:
+    clip, masks = video(60, 16, 32)
+    masks[5:50] = False
+    calls: list[tuple[str, int, int]] = []
+    result = run(clip, masks, progress=lambda *call: calls.append(call))
+    check(clip, result)
+    windows = 15
+    assert calls[:windows] == [("amodal", i + 1, windows) for i in range(windows)]
+    assert calls[windows:] == [("content", i + 1, windows) for i in range(windows)]
+
+
+def test_frames_without_the_object_are_normal() -> None:
+    clip, masks = video(5, 32, 64)
+    masks[[0, 3]] = False
+    check(clip, run(clip, masks))
+
+
+def test_an_object_smaller_than_a_pixel_of_the_model() -> None:
+    clip, _ = video(2, 200, 400)
+    masks = np.zeros((2, 200, 400), bool)
+    masks[1, 60, 60] = True
+    result = run(clip, masks)
+    check(clip, result)
+    assert result.objects[0].amodal_masks[1, 60, 60]
+
+
+def test_the_same_whatever_the_other_objects() -> None:
+    scene = make_scene()
+    clip = Clip(scene.frames_u8)
+    ball, plate = scene.modal_mask(0), scene.modal_mask(1)
+    alone = run(clip, ball, samples=2)
+    both = run(clip, ball, plate, samples=2)
+    assert same(alone, both)
+    assert np.array_equal(alone.objects[0].probability, both.objects[0].probability)  # type: ignore[arg-type]
+    turned = complete(clip, [ObjectTrack(2, plate), ObjectTrack(1, ball)], model=tiny_model(), samples=2)
+    assert [o.object_id for o in turned.objects] == [2, 1], "the order given is kept"
+    assert same(turned, both, 0, 1) and same(turned, both, 1, 0)
+
+
+def test_seeds() -> None:
+    clip, masks = video(3, 32, 64)
+    first = run(clip, masks, seed=5)
+    assert same(first, run(clip, masks, seed=5))
+    assert not same(first, run(clip, masks, seed=6))
+    big = run(clip, masks, seed=2**63 - 1)
+    check(clip, big)
+
+
+def test_generators_are_all_different() -> None:
+    keys = [(s, o, g, w, k) for s in (0, 1) for o in (1, 2) for g in range(4) for w in (0, 1) for k in (0, 1)]
+    seeds = {completion.window_generator(*key).initial_seed() for key in keys}
+    assert len(seeds) == len(keys)
+    again = completion.window_generator(0, 1, 0, 0, 0)
+    assert again.initial_seed() == completion.window_generator(0, 1, 0, 0, 0).initial_seed() < 2**63
+
+
+def test_probability_is_the_share_of_samples() -> None:
+    scene = make_scene()
+    clip, modal = Clip(scene.frames_u8), scene.modal_mask(0)
+    done = run(clip, modal, samples=3).objects[0]
+    assert done.probability is not None
+    soft = completion.amodal_frames(tiny_model(), modal, None, 1, samples=3, steps=1, seed=0, tick=lambda: None)
+    expected = ((soft >= 0.5) | modal).mean(0)
+    np.testing.assert_allclose(done.probability, expected, atol=1e-6)
+    assert len(np.unique(done.probability)) == 4
+    np.testing.assert_array_equal(done.amodal_masks, (soft.mean(0) >= 0.5) | modal)
+
+
+def test_a_sample_does_not_depend_on_how_many_there_are() -> None:
+    modal = make_scene().modal_mask(0)
+    one, three = (
+        completion.amodal_frames(tiny_model(), modal, None, 1, samples=k, steps=1, seed=0, tick=lambda: None)
+        for k in (1, 3)
+    )
+    assert one.shape == (1, FRAMES, *modal.shape[1:]) and one.dtype == np.float32
+    assert np.array_equal(one[0], three[0])
+    assert not np.array_equal(three[0], three[1])
+
+
+def test_depth() -> None:
+    scene = make_scene()
+    clip, modal = Clip(scene.frames_u8), scene.modal_mask(0)
+    depth = 1 / scene.depth
+    given = run(clip, modal, depth=depth)
+    assert given.settings["depth"] is True
+    assert same(given, run(clip, modal, depth=depth.astype(np.float64) * 8 + 2)), "the unit of depth made a difference"
+    without = run(clip, modal)
+    assert without.settings["depth"] is False and not same(given, without)
+    check(clip, run(clip, modal, depth=np.full(modal.shape, 3, np.int16)))
+
+
+def test_depth_that_overshoots_when_resized() -> None:
+    """Weights of area resizing may add up to a little more than 1."""
+    clip, masks = video(1, 719, 1283)
+    depth = np.ones((1, 719, 1283))
+    depth[0, :100] = 0
+    check(clip, run(clip, masks, depth=depth))
+
+
+def test_settings_and_seconds() -> None:
+    clip, masks = video(2, 32, 64)
+    result = run(clip, masks, samples=2, steps=3, seed=9)
+    assert json.loads(json.dumps(result.settings)) == {
+        "model": "random",
+        "samples": 2,
+        "amodal_steps": 3,
+        "content_steps": 3,
+        "seed": 9,
+        "depth": False,
+        "device": "cpu",
+        "dtype": "float32",
+    }
+    assert set(result.seconds) == {"load", "amodal", "content"}
+    assert diffvas.complete is complete
+
+
+def test_masks_of_one_object_will_do() -> None:
+    clip, masks = video(2, 32, 64)
+    result = complete(clip, masks, model=tiny_model())
+    assert [o.object_id for o in result.objects] == [1]
+    assert same(result, run(clip, masks))
+    assert same(result, complete(clip, masks.astype(np.uint8) * 255, model=tiny_model()))
+
+
+CLIP, MASKS = video(2, 32, 64)
+TRACK = ObjectTrack(1, MASKS)
+HOLES = np.where(MASKS, np.nan, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("tracks", "options", "message"),
+    [
+        ([], {}, "tracks: expected at least one object, got none"),
+        ([TRACK, TRACK], {}, r"tracks: expected every object id once, got \[1, 1\]"),
+        ([ObjectTrack(1, MASKS[:1])], {}, r"masks: expected \(2, 32, 64\) .* got \(1, 32, 64\) for object 1"),
+        ([ObjectTrack(1, MASKS[:, :16])], {}, r"masks: expected \(2, 32, 64\) .* got \(2, 16, 64\)"),
+        (MASKS[0], {}, r"tracks: expected masks \(T, H, W\) of one object, got an array of shape \(32, 64\)"),
+        (MASKS * np.arange(1, 3)[:, None, None], {}, "tracks: expected masks of one object .* several labels"),
+        (MASKS & False, {}, "expected at least one visible pixel"),
+        ([TRACK], {"depth": np.ones((2, 32, 63))}, r"depth: expected \(2, 32, 64\) .* got \(2, 32, 63\)"),
+        ([TRACK], {"depth": HOLES}, "depth: expected finite values, got NaN or infinity"),
+        ([TRACK], {"samples": 0}, "samples: expected a whole number of at least 1, got 0"),
+        ([TRACK], {"samples": 1.5}, "samples: expected a whole number of at least 1, got 1.5"),
+        ([TRACK], {"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
+        ([TRACK], {"steps": True}, "steps: expected a whole number of at least 1, got True"),
+        ([TRACK], {"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
+        ([TRACK], {"model": "huge"}, "model: expected one of tiny, a folder or a hub id like user/name, got 'huge'"),
+        ([TRACK], {"model": "huge", "device": "tpu"}, "device: expected auto, cpu or cuda, got 'tpu'"),
+    ],
+)
+def test_bad_inputs(tracks: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        complete(CLIP, tracks, **{"model": tiny_model(), **options})
+
+
+def test_colours_meet_at_the_border_of_the_visible_part() -> None:
+    modal = np.zeros((2, 32, 64), bool)
+    modal[0, :, :32] = True
+    generated = np.full((2, 32, 64, 3), 0.2, np.float32)
+    camera = np.full((2, 32, 64, 3), 0.6, np.float32)
+    matched = completion.match_visible(generated, camera, modal)
+    assert matched[0, 16, 16, 0] == pytest.approx(0.6, abs=0.02)
+    assert matched[0, 16, 33, 0] == pytest.approx(0.6, abs=0.06)  # just outside: no seam
+    assert matched[0, 16, 63, 0] == pytest.approx(0.2, abs=0.05)  # far away: as it was generated
+    np.testing.assert_array_equal(matched[1], generated[1])  # nothing visible, nothing to meet
+    assert generated[0, 16, 16, 0] == np.float32(0.2), "the input was changed"

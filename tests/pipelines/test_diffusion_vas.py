@@ -1,0 +1,210 @@
+"""One pipeline for both stages: what the UNet is fed, in which order noise is drawn, guidance, saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from diffvas.diffusion import conditioning, edm
+from diffvas.pipelines.diffusion_vas import ConditionLatents, DiffusionVASPipeline
+from factories import FRAMES, HEIGHT, WIDTH, tiny_model
+
+h, w = HEIGHT // 8, WIDTH // 8
+
+
+@pytest.fixture
+def pipe() -> DiffusionVASPipeline:
+    return tiny_model().amodal
+
+
+def images(seed: int) -> torch.Tensor:
+    return torch.rand(FRAMES, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def seeded(seed: int = 7) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def conditions(pipe: DiffusionVASPipeline) -> ConditionLatents:
+    draw = seeded(11)
+    latents = torch.randn(FRAMES, 8, h, w, generator=draw)
+    tokens = torch.randn(FRAMES, pipe.unet.config.cross_attention_dim, generator=draw)
+    return ConditionLatents(latents, tokens, 0.02)
+
+
+class Recorder:
+    """In the UNet's place: keeps what it is called with; answers 1 where the condition is null and 3 where it is not."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, torch.Tensor]] = []
+
+    def __call__(
+        self, x: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor, *, added_time_ids: torch.Tensor, **_: Any
+    ) -> tuple[torch.Tensor]:
+        self.calls.append({"x": x, "t": t, "tokens": tokens, "ids": added_time_ids})
+        given = x[:, :, 4:].abs().amax((1, 2, 3, 4)) > 0
+        return (torch.where(given, 3.0, 1.0)[:, None, None, None, None].expand_as(x[:, :, :4]),)
+
+
+@pytest.fixture
+def recorder(pipe: DiffusionVASPipeline, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    unet = Recorder()
+    monkeypatch.setattr(pipe.unet, "forward", unet)
+    return unet
+
+
+def test_a_saved_pipeline_gives_the_same(pipe: DiffusionVASPipeline, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path)
+    assert not [p for p in tmp_path.rglob("*") if p.suffix in {".bin", ".pt", ".ckpt"}]
+    again = DiffusionVASPipeline.from_pretrained(tmp_path, use_safetensors=True, local_files_only=True)
+    again.set_progress_bar_config(disable=True)
+    assert again.config.stage == "amodal" and again.config.defaults == pipe.config.defaults
+    outputs = [p(images(0), images(1), generator=seeded()) for p in (pipe, again)]
+    assert outputs[0].shape == (FRAMES, 3, HEIGHT, WIDTH) and outputs[0].dtype == torch.float32
+    assert 0 <= outputs[0].min() and outputs[0].max() <= 1
+    assert torch.equal(*outputs)
+
+
+def test_order_of_draws(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
+    """Noise of condition A, of condition B, then the initial latents, from one generator."""
+    pipe(images(0), images(1), generator=seeded(), steps=1, guidance=1.0)
+    draw = seeded()
+    noise_a, noise_b = (torch.randn(FRAMES, 3, HEIGHT, WIDTH, generator=draw) for _ in range(2))
+    z = torch.randn(1, FRAMES, 4, h, w, generator=draw)
+    with torch.no_grad():
+        a = conditioning.encode(pipe.vae, images(0) + 0.02 * noise_a)
+        b = conditioning.encode(pipe.vae, images(1) + 0.02 * noise_b)
+    x = recorder.calls[0]["x"]
+    torch.testing.assert_close(x[0, :, :4], z[0], rtol=1e-4, atol=1e-4)  # of unit variance at the highest sigma
+    torch.testing.assert_close(x[0, :, 4:8], a, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(x[0, :, 8:], b, rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_network_is_told(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
+    pipe(images(0), images(1), generator=seeded(), steps=3, guidance=1.0, noise=0.3)
+    torch.testing.assert_close(torch.stack([c["t"] for c in recorder.calls]), edm.c_noise(edm.karras_sigmas(3)[:-1]))
+    for call in recorder.calls:
+        torch.testing.assert_close(call["ids"], torch.tensor([[8.0, 127.0, 0.3]]))
+        assert call["tokens"].shape == (1, FRAMES, pipe.unet.config.cross_attention_dim)
+    # tokens come from condition A without noise
+    with torch.no_grad():
+        pixels = conditioning.clip_pixels(images(0), pipe.image_encoder.config.image_size)
+        tokens = conditioning.clip_tokens(pipe.image_encoder, pixels[None])
+    torch.testing.assert_close(recorder.calls[0]["tokens"], tokens)
+
+
+def test_condition_b_may_be_unknown(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
+    pipe(images(0), None, generator=seeded(), steps=1, guidance=1.0)
+    x = recorder.calls[0]["x"]
+    assert x[:, :, 4:8].abs().max() > 0
+    assert x[:, :, 8:].abs().max() == 0
+
+
+def test_guidance_runs_null_and_condition_side_by_side(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
+    given = conditions(pipe)
+    z = pipe.denoise(given, seeded(), steps=1, guidance=2.0)
+    call = recorder.calls[0]
+    assert call["x"].shape[0] == call["tokens"].shape[0] == call["ids"].shape[0] == 2
+    assert call["x"][0, :, 4:].abs().max() == 0 and call["tokens"][0].abs().max() == 0
+    assert torch.equal(call["x"][1, :, 4:], given.latents) and torch.equal(call["tokens"][1], given.tokens)
+    assert torch.equal(call["x"][0, :, :4], call["x"][1, :, :4])
+    start = torch.randn(1, FRAMES, 4, h, w, generator=seeded()) * (edm.SIGMA_MAX**2 + 1) ** 0.5
+    f = torch.full_like(start, 1 + 2 * (3 - 1))
+    expected = edm.denoised(start, f, torch.tensor([edm.SIGMA_MAX]))
+    torch.testing.assert_close(z, expected[0], rtol=1e-3, atol=1e-3)
+
+
+def test_guidance_of_one_is_the_condition_alone(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
+    given = conditions(pipe)
+    alone = pipe.denoise(given, seeded(), steps=2, guidance=1.0)
+    assert {len(c["x"]) for c in recorder.calls} == {1}, "the null half was computed for nothing"
+    both = pipe.denoise(given, seeded(), steps=2, guidance=1.0 + 1e-6)
+    torch.testing.assert_close(alone, both, rtol=1e-3, atol=1e-3)
+
+
+def test_guidance_of_one_with_the_real_network(pipe: DiffusionVASPipeline) -> None:
+    given = conditions(pipe)
+    alone = pipe.denoise(given, seeded(), steps=1, guidance=1.0)
+    both = pipe.denoise(given, seeded(), steps=1, guidance=1.0 + 1e-6)
+    far = pipe.denoise(given, seeded(), steps=1, guidance=3.0)
+    torch.testing.assert_close(alone, both, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(alone, far, rtol=1e-3, atol=1e-3)
+
+
+def test_every_frame_attends_to_the_tokens_of_all_frames(pipe: DiffusionVASPipeline) -> None:
+    seen = []
+
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append(kwargs["encoder_hidden_states"])
+
+    block = pipe.unet.mid_block.attentions[0].transformer_blocks[0]
+    hook = block.attn2.register_forward_pre_hook(look, with_kwargs=True)
+    given = conditions(pipe)
+    try:
+        first = pipe.denoise(given, seeded(), steps=1, guidance=1.5)
+    finally:
+        hook.remove()
+    context = seen[0]
+    assert context.shape[:2] == (2 * FRAMES, FRAMES)
+    assert context[:FRAMES].abs().max() == 0, "the null half was given tokens"
+    assert all(torch.equal(frame, given.tokens) for frame in context[FRAMES:])
+    tokens = given.tokens.clone()
+    tokens[3] += 1
+    second = pipe.denoise(ConditionLatents(given.latents, tokens, given.noise), seeded(), steps=1, guidance=1.5)
+    assert (first[0] - second[0]).abs().max() > 0
+
+
+def test_one_clip_does_not_depend_on_the_one_before(pipe: DiffusionVASPipeline) -> None:
+    first = pipe(images(0), images(1), generator=seeded(), steps=2)
+    pipe(images(2), None, generator=seeded(9), steps=1)
+    assert torch.equal(first, pipe(images(0), images(1), generator=seeded(), steps=2))
+
+
+def test_steps_are_counted(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
+    ticks: list[int] = []
+    pipe.denoise(conditions(pipe), seeded(), 4, 1.0, lambda: ticks.append(1))
+    assert len(ticks) == len(recorder.calls) == 4
+    recorder.calls.clear()
+    pipe(images(0), None, generator=seeded())
+    assert len(recorder.calls) == pipe.config.defaults["steps"]
+
+
+def test_sizes_are_multiples_of_what_the_levels_halve(pipe: DiffusionVASPipeline) -> None:
+    assert pipe.multiple == 32
+
+
+A = torch.zeros(FRAMES, 3, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "options", "message"),
+    [
+        (A[0], None, {}, r"modal_mask: expected \(T, 3, H, W\) with H and W multiples of 32, got \(3, 32, 64\)"),
+        (A[:, :1], None, {}, "modal_mask: expected"),
+        (A[:0], None, {}, "modal_mask: expected"),
+        (A[:, :, :24], None, {}, "modal_mask: expected"),
+        (A[:, :, :, :40], None, {}, r"modal_mask: .* got \(5, 3, 32, 40\)"),
+        (A, A[:2], {}, r"depth: expected \(5, 3, 32, 64\) like modal_mask, got \(2, 3, 32, 64\)"),
+        (A, A, {"steps": 0}, "steps: expected at least 1, got 0"),
+        (A, A, {"guidance": -0.5}, "guidance: expected 0 or more, got -0.5"),
+    ],
+)
+def test_bad_inputs(
+    pipe: DiffusionVASPipeline, a: torch.Tensor, b: torch.Tensor | None, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        pipe(a, b, generator=seeded(), **options)
+
+
+def test_conditions_of_the_second_stage_have_other_names() -> None:
+    with pytest.raises(ValueError, match="amodal_mask: expected .* like modal_rgb"):
+        tiny_model().content(A, A[:1], generator=seeded())
+
+
+def test_unknown_stage(pipe: DiffusionVASPipeline) -> None:
+    with pytest.raises(ValueError, match=r"stage: expected one of \['amodal', 'content'\], got 'both'"):
+        DiffusionVASPipeline(**pipe.components, stage="both")
