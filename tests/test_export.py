@@ -166,6 +166,7 @@ def snapshot(folder: Path) -> list[str]:
 def test_an_earlier_output_is_replaced_whole(tmp_path: Path) -> None:
     out = tmp_path / "out"
     save_completion(make_completion(ids=(1, 2, 3)), out)
+    (out / "picture.png").write_bytes(b"what the demo adds")
     save_completion(make_completion(ids=(7,)), out)
     assert sorted(p.name for p in out.iterdir()) == ["7", "preview.mp4", "result.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -35,6 +35,7 @@ from diffvas.video import write_mp4
 
 RESULT_NAME = "result.json"
 PREVIEW_NAME = "preview.mp4"
+PICTURE_NAME = "picture.png"  # `diffvas demo` adds it; a second demo must not take it for a stranger's
 FORMAT_NAME = "diffvas-completion"
 _PNG_COMPRESSION = 4  # cv2's 0 to 9; higher costs time and saves little on masks and photographs
 
@@ -124,7 +125,7 @@ def _check_replaceable(place: Path, given: str | Path) -> None:
             f"out_dir: expected a new or empty folder or an earlier output of diffvas, got '{given}', which holds "
             f"'{entries[0]}' and no {RESULT_NAME} of ours"
         )
-    ours = {RESULT_NAME, PREVIEW_NAME, ".DS_Store"}
+    ours = {RESULT_NAME, PREVIEW_NAME, PICTURE_NAME, ".DS_Store"}
     foreign = [name for name in entries if name not in ours and not ((place / name).is_dir() and name.isdecimal())]
     if foreign:
         raise ValueError(f"out_dir: expected nothing but an earlier output in '{given}', got '{foreign[0]}' beside it")

@@ -1,4 +1,4 @@
-"""Both stages on whole clips, with small random networks: sizes, lengths, seeds, and what stays as the camera saw it."""
+"""Both stages on whole clips, with small random networks: sizes, lengths, seeds, and the camera's own pixels."""
 
 from __future__ import annotations
 

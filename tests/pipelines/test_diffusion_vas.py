@@ -37,7 +37,7 @@ def conditions(pipe: DiffusionVASPipeline) -> ConditionLatents:
 
 
 class Recorder:
-    """In the UNet's place: keeps what it is called with; answers 1 where the condition is null and 3 where it is not."""
+    """In the UNet's place: keeps what it is called with; answers 1 to null conditions and 3 to others."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, torch.Tensor]] = []

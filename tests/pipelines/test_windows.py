@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ def test_windows_cover_everything(total: int, length: int) -> None:
     assert sorted({int(f) for w in windows for f in w}) == list(range(total))
     assert all((np.diff(w) == 1).all() for w in windows)
     overlap = length // 3
-    assert all(b[0] - a[0] <= length - overlap for a, b in zip(windows, windows[1:], strict=False))
+    assert all(b[0] - a[0] <= length - overlap for a, b in pairwise(windows))
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 25])

@@ -59,17 +59,20 @@ def generate(model: CompletionModel, case: Case, steps: int, seed: int) -> dict[
     """
     assert case.frames_u8 is not None
     began = time.perf_counter()
-    size = model.working_size(case.modal.shape[1], case.modal.shape[2])
-    modal = shrink_masks(case.modal, size)
-    amodal = shrink_masks(case.amodal, size) | modal
-    rgb = arrays.resize_u8(case.frames_u8, size)
+    frame = (case.modal.shape[1], case.modal.shape[2])
+    box = model.focus_box(case.amodal)
+    seen, whole, frames_u8 = (np.ascontiguousarray(box.crop(x)) for x in (case.modal, case.amodal, case.frames_u8))
+    size = model.working_size(*box.size)
+    modal = shrink_masks(seen, size)
+    amodal = shrink_masks(whole, size) | modal
+    rgb = arrays.resize_u8(frames_u8, size)
     raw = content_frames(model, rgb, modal, amodal, 1, steps=steps, seed=case.seed(seed), tick=lambda: None)
     raw_seconds = time.perf_counter() - began
     matched = match_visible(raw, rgb.astype(np.float32) / 255, modal)
-    clip, track = Clip(case.frames_u8), ObjectTrack(1, case.modal)
-    painted = layer(clip, track, case.amodal, matched)[..., :3]
+    clip, track = Clip(frames_u8), ObjectTrack(1, seen)
+    painted = box.paste(layer(clip, track, whole, matched)[..., :3], frame)
     seconds = time.perf_counter() - began
-    plain = layer(clip, track, case.amodal, raw)[..., :3]
+    plain = box.paste(layer(clip, track, whole, raw)[..., :3], frame)
     name = f"ours, {steps} step{'s' if steps > 1 else ''}"
     return {name: (painted, seconds), f"{name}, colours not matched": (plain, raw_seconds)}
 

@@ -63,8 +63,9 @@ class Result:
     seconds: float
 
 
-def decode_samples(model: CompletionModel, modal: Array, depth: Array | None, steps: int, counts: Sequence[int],
-                   seed: int) -> tuple[Array, dict[int, float]]:
+def decode_samples(
+    model: CompletionModel, modal: Array, depth: Array | None, steps: int, counts: Sequence[int], seed: int
+) -> tuple[Array, dict[int, float]]:
     """Soft masks of the most samples asked for, and the seconds that each number of samples would have taken.
 
     Args:
@@ -76,8 +77,9 @@ def decode_samples(model: CompletionModel, modal: Array, depth: Array | None, st
     most = max(counts)
     marks: list[float] = []
     began = time.perf_counter()
-    soft = amodal_frames(model, modal, depth, 1, samples=most, steps=steps, seed=seed,
-                         tick=lambda: marks.append(time.perf_counter()))
+    soft = amodal_frames(
+        model, modal, depth, 1, samples=most, steps=steps, seed=seed, tick=lambda: marks.append(time.perf_counter())
+    )
     total = time.perf_counter() - began
     ends = np.array(marks).reshape(-1, most, steps)[..., -1]  # (windows, K): when each sample's last step was done
     each = float(np.diff(ends, axis=1).mean(1).sum()) if most > 1 else 0.0
@@ -97,17 +99,22 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
     if model is None:
         return results
     source = (case.modal.shape[1], case.modal.shape[2])
-    size = model.working_size(*source)
-    modal = shrink_masks(case.modal, size)
+    box = model.focus_box(case.modal)
+    size = model.working_size(*box.size)
+    modal = shrink_masks(np.ascontiguousarray(box.crop(case.modal)), size)
     for depth_name in plan.depths:
-        depth = arrays.resize_float(case.depth, size) if depth_name == "given" else None
+        depth = None
+        if depth_name == "given":
+            depth = arrays.normalise_depth(arrays.resize_float(np.ascontiguousarray(box.crop(case.depth)), size))
         for steps in sorted({d.steps for d in plan.decodings}):
             group = [d for d in plan.decodings if d.steps == steps]
             soft, seconds = decode_samples(model, modal, depth, steps, [d.samples for d in group], case.seed(plan.seed))
             for decoding in group:
                 mean = soft[: decoding.samples].mean(0)
                 for threshold in plan.thresholds:
-                    scores = strict_frames(grow_masks(mean, threshold, source), case.amodal, case.modal)
+                    scores = strict_frames(
+                        box.paste(grow_masks(mean, threshold, box.size), source), case.amodal, case.modal
+                    )
                     row = Row(str(decoding), depth_name, threshold)
                     results[row] = Result(scores, seconds[decoding.samples])
     return results
@@ -169,9 +176,9 @@ class MaskBoard:
                 hidden = scores.iou_occ[scores.counted]
                 line["frames_occ"] = len(hidden)
                 label = f"{row.method} depth {row.depth}" if row.depth else row.method
-                line["scores"][label] = {"miou": float(scores.iou.mean()),
-                                         "miou_occ": float(hidden.mean()) if len(hidden) else float("nan")}
+                line["scores"][label] = {
+                    "miou": float(scores.iou.mean()),
+                    "miou_occ": float(hidden.mean()) if len(hidden) else float("nan"),
+                }
             lines.append(line)
         return lines
-
-

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from diffvas import arrays
+from diffvas.focus import Box, fit_aspect, focus_box
 from diffvas.world.clip import SceneClip
 
 Array = np.ndarray
@@ -89,43 +90,40 @@ def spoil_depth(depth: Array, rng: np.random.Generator) -> Array:
     return arrays.normalise_depth(out.astype(np.float32))
 
 
-def make_example(scene: SceneClip, index: int, rng: np.random.Generator, *, spoil: bool = True) -> Example:
-    """The example of object ``index``; with ``spoil`` it has the faults of real inputs, and half are mirrored."""
-    depth = relative_depth(scene.depth)
-    modal = scene.modal_mask(index)
+def random_box(modal: Array, size: tuple[int, int], rng: np.random.Generator) -> Box:
+    """A focus box as inference takes it, of another width each time; now and then the whole frame."""
+    height, width = modal.shape[1:]
+    if rng.random() < 0.15:
+        box = Box(0, height, 0, width)
+    else:
+        box = focus_box(modal, expand=float(rng.uniform(1.35, 2.4)))
+    return fit_aspect(box, size[1] / size[0], (height, width))
+
+
+def make_example(
+    scene: SceneClip, index: int, rng: np.random.Generator, *, size: tuple[int, int] | None = None, spoil: bool = True
+) -> Example:
+    """The example of object ``index``.
+
+    Args:
+        size: (height, width) that a random focus box around the object is resized to; None keeps the frame as it is.
+        spoil: conditions with the faults of real inputs, and half of the examples mirrored.
+    """
+    modal, amodal, distance = scene.modal_mask(index), scene.amodal_masks[index], scene.depth
+    frames_u8, alone_u8 = scene.frames_u8, scene.amodal_rgb_u8[index]
+    if size is not None:
+        box = random_box(modal, size, rng)
+        modal, amodal = (arrays.resize_masks_area(box.crop(m), size) >= 0.5 for m in (modal, amodal))
+        amodal |= modal
+        distance = arrays.resize_float(np.ascontiguousarray(box.crop(distance)), size)
+        if len(frames_u8):
+            frames_u8 = arrays.resize_u8(np.ascontiguousarray(box.crop(frames_u8)), size)
+            alone_u8 = arrays.resize_u8(np.ascontiguousarray(box.crop(alone_u8)), size)
+            alone_u8 = arrays.composite_on_white(alone_u8, amodal)
+    depth = relative_depth(distance)
     if spoil:
         modal, depth = spoil_mask(modal, rng), spoil_depth(depth, rng)
-    parts = (modal, scene.amodal_masks[index], depth, scene.frames_u8, scene.amodal_rgb_u8[index])
+    parts = (modal, amodal, depth, frames_u8, alone_u8)
     if spoil and rng.random() < 0.5:
         parts = tuple(np.ascontiguousarray(p[:, :, ::-1]) for p in parts)  # type: ignore[assignment]
     return Example(*parts)
-
-
-def crop_scene(scene: SceneClip, index: int, size: tuple[int, int], rng: np.random.Generator) -> SceneClip:
-    """A window of ``size``'s aspect that holds most of object ``index``, resized to ``size``: scales and framings."""
-    frames, h, w = scene.depth.shape
-    aspect = size[1] / size[0]
-    high = min(h, w / aspect) * rng.uniform(0.55, 1.0)
-    wide = high * aspect
-    ys, xs = np.nonzero(scene.amodal_masks[index].any(0))
-    cy, cx = (ys.mean(), xs.mean()) if len(ys) else (h / 2, w / 2)
-    y = int(np.clip(cy - high * rng.uniform(0.35, 0.65), 0, h - high))
-    x = int(np.clip(cx - wide * rng.uniform(0.35, 0.65), 0, w - wide))
-    window = (slice(None), slice(y, y + int(high)), slice(x, x + int(wide)))
-
-    def masks(m: Array) -> Array:
-        return arrays.resize_masks_nearest(m[window], size)
-
-    ids = np.zeros((frames, *size), np.uint8)
-    for i in range(len(scene.amodal_masks)):
-        ids[masks(scene.instance_ids == i + 1)] = i + 1
-    amodal = np.stack([masks(m) for m in scene.amodal_masks])
-    if len(scene.frames_u8):
-        cropped = [arrays.resize_u8(c[window], size) for c in scene.amodal_rgb_u8]
-        alone = np.stack([arrays.composite_on_white(c, m) for c, m in zip(cropped, amodal, strict=True)])
-        frames_u8 = arrays.resize_u8(scene.frames_u8[window], size)
-    else:  # a scene drawn without colour
-        alone, frames_u8 = np.zeros((len(amodal), 0, *size, 3), np.uint8), np.zeros((0, *size, 3), np.uint8)
-    return SceneClip(
-        frames_u8, arrays.resize_float(scene.depth[window], size), ids, amodal, alone, scene.name, scene.seed
-    )

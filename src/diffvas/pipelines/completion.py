@@ -234,42 +234,68 @@ class Meter:
 def complete_object(
     model: CompletionModel, clip: Clip, track: ObjectTrack, depth: Array | None, numbers: Numbers, meter: Meter
 ) -> ObjectCompletion:
-    """One object of a clip; independent of all others.
+    """One object of a clip; independent of all others. The models see a box around it, the result is the whole frame.
 
     Args:
-        depth: (T, H, W) float32 in [0, 1], 1 = near, or None.
+        depth: (T, H, W) float, larger = nearer, or None.
     """
-    size = model.working_size(*clip.size)
-    key, seed = track.object_id, numbers.seed
-    threshold = float(model.amodal.config.defaults["threshold"])
+    box = model.focus_box(track.modal_masks)
+    near = ObjectTrack(track.object_id, np.ascontiguousarray(box.crop(track.modal_masks)))
+    view = Clip(np.ascontiguousarray(box.crop(clip.frames_u8)), clip.fps, clip.name)
     with meter.timed("amodal"):
-        modal = shrink_masks(track.modal_masks, size)
-        soft = amodal_frames(
-            model,
-            modal,
-            None if depth is None else arrays.resize_float(depth, size),
-            key,
-            samples=numbers.samples,
-            steps=numbers.amodal_steps,
-            seed=seed,
-            tick=lambda: meter.tick("amodal"),
+        soft = soft_masks(
+            model, near.modal_masks, None if depth is None else box.crop(depth), track.object_id, numbers, meter
         )
+        threshold = float(model.amodal.config.defaults["threshold"])
         mean = soft.mean(0)
-        amodal = grow_masks(mean, threshold, clip.size) | track.modal_masks
+        amodal = grow_masks(mean, threshold, view.size) | near.modal_masks
         probability = None
         if numbers.samples > 1:
             probability = np.zeros(amodal.shape, np.float32)
             for sample in soft:
-                probability += grow_masks(sample, threshold, clip.size) | track.modal_masks
-            probability /= numbers.samples
+                probability += grow_masks(sample, threshold, view.size) | near.modal_masks
+            probability = box.paste(probability / numbers.samples, clip.size)
     with meter.timed("content"):
-        rgb = arrays.resize_u8(clip.frames_u8, size)
+        size = soft.shape[2:]
+        modal, rgb = shrink_masks(near.modal_masks, size), arrays.resize_u8(view.frames_u8, size)
         whole = (mean >= threshold) | modal
         tick = partial(meter.tick, "content")
-        content = content_frames(model, rgb, modal, whole, key, steps=numbers.content_steps, seed=seed, tick=tick)
+        content = content_frames(
+            model, rgb, modal, whole, track.object_id, steps=numbers.content_steps, seed=numbers.seed, tick=tick
+        )
         content = match_visible(content, rgb.astype(np.float32) / 255, modal)
-        rgba = layer(clip, track, amodal, content)
-    return ObjectCompletion(track.object_id, track.modal_masks, amodal, probability, rgba)
+        rgba = layer(view, near, amodal, content)
+    return ObjectCompletion(
+        track.object_id, track.modal_masks, box.paste(amodal, clip.size), probability, box.paste(rgba, clip.size)
+    )
+
+
+def soft_masks(
+    model: CompletionModel, modal: Array, depth: Array | None, key: int, numbers: Numbers, meter: Meter
+) -> Array:
+    """(K, T, h, w) float32 in [0, 1] at the model's size, from what is in the focus box at the source's size.
+
+    Args:
+        modal: (T, H, W) bool. depth: (T, H, W) float, larger = nearer, or None. key: what the draws derive from.
+    """
+    size = model.working_size(modal.shape[1], modal.shape[2])
+    return amodal_frames(
+        model,
+        shrink_masks(modal, size),
+        None if depth is None else arrays.normalise_depth(arrays.resize_float(as_float32(depth), size)),
+        key,
+        samples=numbers.samples,
+        steps=numbers.amodal_steps,
+        seed=numbers.seed,
+        tick=lambda: meter.tick("amodal"),
+    )
+
+
+def as_float32(depth: Array) -> Array:
+    """Depth in float32, shifted and scaled first where the type is wider: huge or tiny units keep their steps."""
+    wide = np.asarray(depth, np.float64)
+    low, high = wide.min(), wide.max()
+    return ((wide - low) / (high - low if high > low else 1.0)).astype(np.float32)
 
 
 def complete(
@@ -317,8 +343,7 @@ def complete(
     windows = sum(len(plan_windows(in_view(t.modal_masks), model.frames)) for t in tracks)
     meter = Meter(progress, windows, numbers)
     meter.seconds["load"] = time.perf_counter() - began
-    relative = None if depth is None else arrays.normalise_depth(depth)
-    objects = tuple(complete_object(model, clip, track, relative, numbers, meter) for track in tracks)
+    objects = tuple(complete_object(model, clip, track, depth, numbers, meter) for track in tracks)
     settings = {
         "model": model.name,
         **asdict(numbers),

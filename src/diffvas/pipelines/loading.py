@@ -9,12 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.utils import logging as diffusers_logging
+from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from diffvas import arrays
 from diffvas.allocator import keep_freed_memory
+from diffvas.focus import Box, focus_box
 from diffvas.pipelines.diffusion_vas import CONDITIONS, DiffusionVASPipeline
 
 BUNDLED = ("tiny",)
@@ -26,7 +29,8 @@ class CompletionModel:
 
     Attributes:
         amodal, content: the two pipelines. name: what was asked for. area: pixels per frame the model works at.
-        frames: frames per window.
+        frames: frames per window. focus: how much wider than what is seen of an object the box is that the model looks
+            at; None = the whole frame.
     """
 
     amodal: DiffusionVASPipeline
@@ -34,10 +38,17 @@ class CompletionModel:
     name: str
     area: int
     frames: int
+    focus: float | None = None
 
     @property
     def device(self) -> torch.device:
         return self.amodal.device
+
+    def focus_box(self, masks: NDArray[np.bool_]) -> Box:
+        """The part of the frame that both stages look at for an object with these visible masks (T, H, W)."""
+        if self.focus is None:
+            return Box(0, masks.shape[1], 0, masks.shape[2])
+        return focus_box(masks, self.focus)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The (height, width) at which both stages work on a clip of this size; see ``arrays.working_size``."""
@@ -178,5 +189,10 @@ def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> Completi
     stages = {"amodal": first, "content": second}
     defaults = stages["amodal"].config.defaults
     return CompletionModel(
-        stages["amodal"], stages["content"], name, int(defaults.get("area", 256 * 512)), int(defaults.get("frames", 25))
+        stages["amodal"],
+        stages["content"],
+        name,
+        area=int(defaults.get("area", 256 * 512)),
+        frames=int(defaults.get("frames", 25)),
+        focus=defaults.get("focus"),
     )

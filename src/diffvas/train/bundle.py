@@ -13,11 +13,19 @@ from safetensors.torch import load_file
 
 from diffvas.train.denoiser import as_pipeline, tiny_denoiser
 
-# area: pixels per frame the model works at; threshold: where the mean of the samples is cut. Chosen on validation
-# scenes with ``diffvas eval scenes``; see the cards beside the weights.
+# area: pixels per frame the model works at; focus: see ``focus.focus_box``; threshold: where the mean of the samples is
+# cut. Chosen on validation scenes with ``diffvas eval scenes``; see the card beside the weights.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "amodal": {"steps": 3, "samples": 4, "guidance": 1.0, "threshold": 0.5, "area": 128 * 256, "frames": 25},
-    "content": {"steps": 3, "samples": 1, "guidance": 1.0, "threshold": 0.5, "area": 128 * 256, "frames": 25},
+    "amodal": {
+        "steps": 3,
+        "samples": 4,
+        "guidance": 1.0,
+        "threshold": 0.3,
+        "area": 64 * 128,
+        "frames": 25,
+        "focus": 1.7,
+    },
+    "content": {"steps": 3, "samples": 1, "guidance": 1.0},
 }
 
 

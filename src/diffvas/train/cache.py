@@ -20,12 +20,13 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from diffvas import arrays
-from diffvas.data.examples import Example, choose_object, crop_scene, make_example
+from diffvas.data.examples import Example, choose_object, make_example
 from diffvas.diffusion import conditioning
 from diffvas.train.loop import write_whole
 from diffvas.world.clip import SceneClip
 from diffvas.world.flat import flat_scene
 
+FLAT_SIZE = (96, 192)  # flat scenes are drawn at this size and cropped to the object
 TOWER_SIZE = 64  # the small CLIP-like tower's image size
 
 
@@ -69,11 +70,9 @@ def draw_example(
         index = choose_object(scene, rng)
         if index is None:
             continue
-        if scene.depth.shape[1:] != size or rng.random() < 0.3:
-            scene = crop_scene(scene, index, size, rng)
-            if scene.modal_mask(index).sum() < 100:
-                continue
-        return make_example(scene, index, rng)
+        example = make_example(scene, index, rng, size=size)
+        if example.modal.any(0).sum() >= 40:
+            return example
     raise ValueError(f"source: no usable object in 100 scenes of {config.source}")
 
 
@@ -90,7 +89,7 @@ def scene_source(config: CacheConfig) -> Callable[[np.random.Generator, list[int
     """
     if config.source == "flat":
         colour = config.stage == "content"
-        return lambda rng, key, size: flat_scene(key, size, config.frames, colour=colour)
+        return lambda rng, key, size: flat_scene(key, FLAT_SIZE, config.frames, colour=colour)
     from diffvas.world.storage import read_scene_clip
 
     paths = sorted(Path(config.source).glob("*.npz"))

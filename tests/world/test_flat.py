@@ -1,0 +1,108 @@
+"""The flat world: exact truth, the same clip from the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffvas.data import examples
+from diffvas.world.clip import SceneClip
+from diffvas.world.flat import flat_scene
+from diffvas.world.look import contact_sheet
+from diffvas.world.outlines import OBJECTS, OCCLUDERS, sample_shape
+
+SEEDS = range(12)
+
+
+def scene(seed: int, **options: bool) -> SceneClip:
+    return flat_scene([seed, 5], (32, 64), 4, **options)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_layers_agree(seed: int) -> None:
+    """The nearest layer is what is seen, and every colour and depth is that of the layer that is seen."""
+    clip = scene(seed)
+    n = len(clip.amodal_masks)
+    assert 2 <= n <= 5 and clip.amodal_masks.shape == (n, 4, 32, 64)
+    assert clip.frames_u8.shape == (4, 32, 64, 3) and clip.amodal_rgb_u8.shape == (n, 4, 32, 64, 3)
+    nearest = np.zeros((4, 32, 64), int)
+    for i in range(n):
+        nearest[clip.amodal_masks[i]] = i + 1  # later layers are nearer
+        modal, amodal = clip.modal_mask(i), clip.amodal_masks[i]
+        assert not (modal & ~amodal).any()
+        np.testing.assert_array_equal(clip.frames_u8[modal], clip.amodal_rgb_u8[i][modal])
+        assert (clip.amodal_rgb_u8[i][~amodal] == 255).all(), "white around the object alone"
+        for t in range(4):
+            assert len(np.unique(clip.depth[t][modal[t]])) <= 1
+    np.testing.assert_array_equal(clip.instance_ids, nearest)
+    assert clip.depth.min() > 0 and clip.depth.dtype == np.float32
+
+
+def test_same_seed_same_clip() -> None:
+    for a, b in zip(vars(scene(3)).values(), vars(scene(3)).values(), strict=True):
+        assert np.array_equal(a, b)
+    assert not np.array_equal(scene(3).instance_ids, scene(4).instance_ids)
+    assert scene(3).name == "flat-3-5" and flat_scene(7, (32, 64), 2).seed == 7
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_colour_the_masks_are_the_same(seed: int) -> None:
+    plain, colour = scene(seed, colour=False), scene(seed)
+    np.testing.assert_array_equal(plain.instance_ids, colour.instance_ids)
+    np.testing.assert_array_equal(plain.amodal_masks, colour.amodal_masks)
+    assert plain.frames_u8.size == plain.amodal_rgb_u8.size == 0
+
+
+def test_things_move_and_hide_one_another() -> None:
+    clips = [scene(seed, colour=False) for seed in range(30)]
+    assert any((c.amodal_masks[:, 0] != c.amodal_masks[:, -1]).any() for c in clips)
+    hidden = [c.visible_fraction(0).min() for c in clips]
+    assert 0.2 < np.mean(np.array(hidden) < 0.95) < 1.0
+
+
+@pytest.mark.parametrize("family", sorted({*OBJECTS, *OCCLUDERS}, key=lambda f: f.__name__), ids=lambda f: f.__name__)
+def test_every_family_draws_something_finite(family: object) -> None:
+    for seed in range(4):
+        shape = sample_shape(np.random.default_rng(seed), {family: 1.0})
+        parts = shape.polygons(0.3)
+        points = np.concatenate([outline for outline, _ in parts])
+        assert np.isfinite(points).all() and np.abs(points).max() < 4
+        assert not all(hole for _, hole in parts)
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_crops_keep_what_is_true(colour: bool) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(6):
+        whole = flat_scene([seed], (48, 96), 3, colour=colour)
+        clip = examples.crop_scene(whole, 0, (32, 64), rng)
+        assert clip.depth.shape == clip.instance_ids.shape == (3, 32, 64)
+        for i in range(len(clip.amodal_masks)):
+            assert not (clip.modal_mask(i) & ~clip.amodal_masks[i]).any()
+        if colour:
+            assert clip.frames_u8.shape == (3, 32, 64, 3)
+            assert (clip.amodal_rgb_u8[~clip.amodal_masks] == 255).all()
+
+
+def test_examples() -> None:
+    for seed in range(8):
+        clip = scene(seed)
+        index = examples.choose_object(clip, np.random.default_rng(seed))
+        if index is None:
+            continue
+        plain = examples.make_example(clip, index, np.random.default_rng(seed), spoil=False)
+        np.testing.assert_array_equal(plain.modal, clip.modal_mask(index))
+        np.testing.assert_array_equal(plain.amodal, clip.amodal_masks[index])
+        assert plain.depth.min() == 0 and plain.depth.max() == 1
+        assert plain.depth[clip.depth == clip.depth.min()].min() == 1, "1 is near"
+        spoiled = examples.make_example(clip, index, np.random.default_rng(seed))
+        again = examples.make_example(clip, index, np.random.default_rng(seed))
+        assert all(np.array_equal(a, b) for a, b in zip(vars(spoiled).values(), vars(again).values(), strict=True))
+        assert spoiled.modal.any() and 0 <= spoiled.depth.min() and spoiled.depth.max() <= 1
+
+
+def test_contact_sheet() -> None:
+    sheet = contact_sheet([scene(0), scene(1)], columns=3)
+    assert sheet.shape == (2 * 32, 6 * 64, 3) and sheet.dtype == np.uint8
+    with pytest.raises(ValueError, match="scenes: expected one frame size"):
+        contact_sheet([scene(0), flat_scene(0, (32, 32), 2)])
