@@ -53,7 +53,7 @@ def focus_box(masks: NDArray[np.bool_], expand: float = 1.7, least: float = 0.25
             the shorter one, as far as the frame allows.
     """
     height, width = masks.shape[1:]
-    seen = masks.any(0)
+    seen = np.asarray(masks.any(axis=0))
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     if not len(rows):
         return Box(0, height, 0, width)
