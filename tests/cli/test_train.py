@@ -65,6 +65,10 @@ BAD = {
     "sizes": ("encode --out x --vae empty --sizes 100x100", "--sizes: expected HEIGHTxWIDTH[,...], multiples of 32"),
     "no such source": ("encode --out x --vae empty --source no", "--source: expected 'flat' or an existing folder"),
     "shards": ("encode --out x --vae empty --shards 0", "--shards: expected a whole number of 1 or more, got '0'"),
+    "no such content vae": (
+        "bundle --out x --vae empty --content-vae no --amodal empty --content empty",
+        "--content-vae: expected an existing folder, got 'no'",
+    ),
     "half a bundle": ("bundle --out x --vae empty --amodal empty", "--content: expected one with"),
     "bundle of nothing": ("bundle --out x --vae empty --amodal empty --content empty", "--vae: expected a folder with"),
 }
@@ -95,7 +99,7 @@ def test_from_scenes_to_a_model(place: Path, capsys: pytest.CaptureFixture[str])
         status = main.main(["train", *text.split()])
         return status, capsys.readouterr().err
 
-    encode = "encode --vae vae --out cache --sizes 32x64 --frames 2 --shards 1 --per-shard 1"
+    encode = "encode --vae vae --out cache --sizes 32x64 --frames 3 --shards 1 --per-shard 1"
     assert run(encode) == (0, "shards: 1/1\n")
     assert run(f"{encode} --seed 1")[0] == 2, "a cache with other settings"
     for stage in ("amodal", "content"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,28 @@ def test_depth_that_overshoots_when_resized() -> None:
     depth = np.ones((1, 719, 1283))
     depth[0, :100] = 0
     check(clip, run(clip, masks, depth=depth))
+
+
+def test_focus() -> None:
+    """With a focus, the models see a box around the object, and nothing is found outside of it."""
+    clip, masks = video(3, 90, 130)
+    masks[:, :, 60:] = False
+    masks[:, 50:] = False
+    model = replace(tiny_model(), focus=1.5)
+    box = model.focus_box(masks)
+    assert box.size[0] < 90 and box.size[1] < 130
+    result = complete(clip, masks, model=model, samples=2, depth=np.random.default_rng(0).random(masks.shape))
+    check(clip, result)
+    done = result.objects[0]
+    outside = ~box.paste(np.ones((3, *box.size), bool), clip.size)
+    assert done.probability is not None and not done.probability[outside].any()
+    assert not done.amodal_masks[outside].any() and (done.amodal_masks & ~masks).any()
+    # what lies outside of the box has no say
+    other = clip.frames_u8.copy()
+    other[outside] = 0
+    assert same(
+        result, complete(Clip(other), masks, model=model, samples=2, depth=np.random.default_rng(0).random(masks.shape))
+    )
 
 
 def test_settings_and_seconds() -> None:

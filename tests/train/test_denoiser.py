@@ -16,7 +16,7 @@ from diffvas.diffusion import edm
 from diffvas.pipelines.completion import complete
 from diffvas.pipelines.loading import load_pipelines
 from diffvas.train import denoiser
-from diffvas.train.bundle import save_model
+from diffvas.train.bundle import DEFAULTS, save_model
 from diffvas.train.cache import TOWER_SIZE
 from diffvas.train.denoiser import DenoiserConfig, denoiser_loss, tiny_denoiser, train_denoiser
 from diffvas.train.loop import Batch, LoopConfig
@@ -160,7 +160,8 @@ def test_real_networks_resume_to_the_bit(tmp_path: Path) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE and runs of both stages, as training leaves them."""
     root = tmp_path_factory.mktemp("runs")
-    tiny_vae().save_pretrained(root / "vae")
+    for name in ("vae", "other_vae"):
+        tiny_vae().save_pretrained(root / name)
     for stage in ("amodal", "content"):
         (root / stage).mkdir()
         save_file(tiny_denoiser().state_dict(), root / stage / "average.safetensors")
@@ -170,23 +171,33 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_bundled_model_is_loaded_and_used(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
-    one = {"steps": 1, "samples": 2, "guidance": 1.0, "threshold": 0.4, "area": HEIGHT * WIDTH, "frames": FRAMES}
+    one = {
+        "steps": 1,
+        "samples": 2,
+        "guidance": 1.0,
+        "threshold": 0.4,
+        "area": HEIGHT * WIDTH,
+        "frames": FRAMES,
+        "focus": 1.5,
+    }
     stages = {stage: runs / stage for stage in ("amodal", "content")}
-    save_model(runs / "vae", stages, out, {"amodal": one, "content": one})
+    save_model(dict.fromkeys(stages, runs / "vae"), stages, out, {"amodal": one, "content": one})
     weights = sorted(str(p.relative_to(out)) for p in out.rglob("*.safetensors"))
     assert len(weights) == 5 and "content/vae" not in " ".join(weights), "the VAE is stored once"
     assert {x.dtype for p in out.rglob("*.safetensors") for x in load_file(p).values()} == {torch.float16}
     model = load_pipelines(out, "cpu")
-    assert (model.area, model.frames, model.name) == (HEIGHT * WIDTH, FRAMES, str(out))
+    assert (model.area, model.frames, model.focus, model.name) == (HEIGHT * WIDTH, FRAMES, 1.5, str(out))
     assert model.content.vae is model.amodal.vae
     scene = make_scene()
     done = complete(Clip(scene.frames_u8), scene.modal_mask(0), model=model)
     assert done.settings["samples"] == 2 and done.objects[0].probability is not None
     # again: the older model is replaced, its card stays
     (out / "README.md").write_text("card")
-    save_model(runs / "vae", stages, out)
+    save_model({**dict.fromkeys(stages, runs / "vae"), "content": runs / "other_vae"}, stages, out)
     assert (out / "README.md").read_text() == "card"
-    assert load_pipelines(out, "cpu").area == 128 * 256
+    again = load_pipelines(out, "cpu")
+    assert again.area == DEFAULTS["amodal"]["area"]
+    assert again.content.vae is not again.amodal.vae
     (out / "amodal" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
     with pytest.raises(ValueError, match="model: .*amodal cannot be loaded: "):
         load_pipelines(out, "cpu")
@@ -195,13 +206,13 @@ def test_a_bundled_model_is_loaded_and_used(runs: Path, tmp_path: Path) -> None:
 def test_bad_bundles(runs: Path, tmp_path: Path) -> None:
     stages = {"amodal": runs / "amodal", "content": runs / "content"}
     with pytest.raises(ValueError, match="content: expected a training run of this stage, got .* which trained amodal"):
-        save_model(runs / "vae", {**stages, "content": runs / "amodal"}, tmp_path / "out")
+        save_model(dict.fromkeys(stages, runs / "vae"), {**stages, "content": runs / "amodal"}, tmp_path / "out")
     with pytest.raises(ValueError, match="amodal: expected a training run with average.safetensors"):
-        save_model(runs / "vae", {**stages, "amodal": runs / "vae"}, tmp_path / "out")
+        save_model(dict.fromkeys(stages, runs / "vae"), {**stages, "amodal": runs / "vae"}, tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="out: expected a new folder or a model to replace"):
-        save_model(runs / "vae", stages, tmp_path / "mine")
+        save_model(dict.fromkeys(stages, runs / "vae"), stages, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists() and not (tmp_path / "out").exists()
 
 

@@ -57,7 +57,7 @@ def test_things_move_and_hide_one_another() -> None:
     clips = [scene(seed, colour=False) for seed in range(30)]
     assert any((c.amodal_masks[:, 0] != c.amodal_masks[:, -1]).any() for c in clips)
     hidden = [c.visible_fraction(0).min() for c in clips]
-    assert 0.2 < np.mean(np.array(hidden) < 0.95) < 1.0
+    assert np.mean(np.array(hidden) < 0.95) > 0.5
 
 
 @pytest.mark.parametrize("family", sorted({*OBJECTS, *OCCLUDERS}, key=lambda f: f.__name__), ids=lambda f: f.__name__)
@@ -71,17 +71,16 @@ def test_every_family_draws_something_finite(family: object) -> None:
 
 
 @pytest.mark.parametrize("colour", [True, False])
-def test_crops_keep_what_is_true(colour: bool) -> None:
-    rng = np.random.default_rng(0)
+def test_cropped_examples_keep_what_is_true(colour: bool) -> None:
     for seed in range(6):
-        whole = flat_scene([seed], (48, 96), 3, colour=colour)
-        clip = examples.crop_scene(whole, 0, (32, 64), rng)
-        assert clip.depth.shape == clip.instance_ids.shape == (3, 32, 64)
-        for i in range(len(clip.amodal_masks)):
-            assert not (clip.modal_mask(i) & ~clip.amodal_masks[i]).any()
+        clip = flat_scene([seed], (48, 96), 3, colour=colour)
+        example = examples.make_example(clip, 0, np.random.default_rng(seed), size=(32, 64), spoil=False)
+        assert example.modal.shape == example.amodal.shape == example.depth.shape == (3, 32, 64)
+        assert not (example.modal & ~example.amodal).any()
+        assert 0 <= example.depth.min() and example.depth.max() <= 1
         if colour:
-            assert clip.frames_u8.shape == (3, 32, 64, 3)
-            assert (clip.amodal_rgb_u8[~clip.amodal_masks] == 255).all()
+            assert example.frames_u8.shape == example.alone_u8.shape == (3, 32, 64, 3)
+            assert (example.alone_u8[~example.amodal] == 255).all(), "white around the object"
 
 
 def test_examples() -> None:

@@ -109,11 +109,11 @@ def check(args: argparse.Namespace) -> None:
     for name in NEEDED[args.what]:
         if not getattr(args, name):
             raise UsageError(f"argument --{name}: expected one with 'diffvas train {args.what}', got none")
-    given = {name: getattr(args, name) for name in (*NEEDED[args.what], "start", "scenes")}
+    given = {name: getattr(args, name) for name in (*NEEDED[args.what], "start", "scenes", "content_vae")}
     for name, value in given.items():
         for path in value if isinstance(value, list) else [value] if value else []:
             if not path.is_dir():
-                raise UsageError(f"argument --{name}: expected an existing folder, got '{path}'")
+                raise UsageError(f"argument --{name.replace('_', '-')}: expected an existing folder, got '{path}'")
     if args.what == "encode" and args.source != "flat" and not Path(args.source).is_dir():
         raise UsageError(f"argument --source: expected 'flat' or an existing folder, got '{args.source}'")
     for place in (args.out, *args.out.parents):

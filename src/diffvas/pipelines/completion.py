@@ -95,7 +95,7 @@ def amodal_frames(
     out: list[list[Array]] = [[] for _ in range(samples)]
     for w, frames in enumerate(windows):
         a = arrays.masks_to_signed(modal[frames])
-        # resizing may overshoot 1 by a rounding error
+        # a caller that resized may be beyond 1 by a rounding error
         b = None if depth is None else arrays.depth_to_signed(depth[frames].clip(0, 1))
         conditions = pipe.encode_conditions(a, b, window_generator(seed, object_id, 0, w, 0))
         for k in range(samples):
@@ -282,20 +282,13 @@ def soft_masks(
     return amodal_frames(
         model,
         shrink_masks(modal, size),
-        None if depth is None else arrays.normalise_depth(arrays.resize_float(as_float32(depth), size)),
+        None if depth is None else arrays.normalise_depth(arrays.resize_float(arrays.normalise_depth(depth), size)),
         key,
         samples=numbers.samples,
         steps=numbers.amodal_steps,
         seed=numbers.seed,
         tick=lambda: meter.tick("amodal"),
     )
-
-
-def as_float32(depth: Array) -> Array:
-    """Depth in float32, shifted and scaled first where the type is wider: huge or tiny units keep their steps."""
-    wide = np.asarray(depth, np.float64)
-    low, high = wide.min(), wide.max()
-    return ((wide - low) / (high - low if high > low else 1.0)).astype(np.float32)
 
 
 def complete(

@@ -16,9 +16,7 @@ from diffvas.train.loop import Batch, LoopConfig, Report, report_lines, train
 from diffvas.world.clip import SceneClip
 from diffvas.world.flat import flat_scene
 
-# (frames, height, width) of a batch's short clips: small crops teach detail, whole frames the statistics that the
-# normalisation and attention layers meet in use; both cost about the same
-SHAPES = ((4, 64, 128), (1, 128, 256))
+CLIPS, FRAMES, SIZE = 4, 2, (64, 128)  # a batch: short clips of consecutive frames, at the size the models work at
 
 
 def tiny_vae() -> AutoencoderKLTemporalDecoder:
@@ -40,7 +38,7 @@ def _scene(path: Path) -> SceneClip:
 
 
 class VaeBatches:
-    """Batches of two short clips; every clip shows one kind of picture that the pipelines encode.
+    """Batches of short clips; every clip shows one kind of picture that the pipelines encode.
 
     Args:
         stage: what the pictures are like: masks and depth above all for "amodal", the object's colours for "content".
@@ -55,16 +53,15 @@ class VaeBatches:
         self.paths = sorted(scenes.glob("*.npz")) if scenes else []
 
     def __getitem__(self, step: int) -> Batch:
-        shape = SHAPES[int(np.random.default_rng([self.seed, step]).random() < 0.4)]
-        clips = [self.one(step, k, shape) for k in range(2)]
+        clips = [self.one(step, k) for k in range(CLIPS)]
         return {"x": torch.stack([c[0] for c in clips]), "mask": torch.tensor([c[1] for c in clips])}
 
-    def draw_scene(self, rng: np.random.Generator, key: list[int], frames: int, colour: bool) -> SceneClip:
+    def draw_scene(self, rng: np.random.Generator, key: list[int], colour: bool) -> SceneClip:
         """Half from the folder, where there is one; a drawn scene serves several steps, since reading it is slow."""
         if self.paths and rng.random() < 0.5:
             shelf = np.random.default_rng([self.seed, key[1] // 100]).integers(len(self.paths), size=16)
             return _scene(self.paths[int(shelf[int(rng.integers(16))])])
-        return flat_scene(key, (128, 256), frames, colour=colour)
+        return flat_scene(key, (128, 256), FRAMES, colour=colour)
 
     @staticmethod
     def corner(mask: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
@@ -76,16 +73,15 @@ class VaeBatches:
         middle = on[int(rng.integers(len(on)))] - np.array(size) // 2
         return int(np.clip(middle[0], 0, room[0] - 1)), int(np.clip(middle[1], 0, room[1] - 1))
 
-    def one(self, step: int, k: int, shape: tuple[int, int, int]) -> tuple[torch.Tensor, bool]:
-        """(frames, 3, H, W) in [-1, 1], and whether it is a mask."""
+    def one(self, step: int, k: int) -> tuple[torch.Tensor, bool]:
+        """(FRAMES, 3, 64, 128) in [-1, 1], and whether it is a mask."""
         rng = np.random.default_rng([self.seed, step, k])
         kind = str(rng.choice(self.kinds, p=self.shares[self.stage]))
-        frames, high, wide = shape
-        scene = self.draw_scene(rng, [self.seed, step, k], frames, kind not in ("mask", "depth"))
+        scene = self.draw_scene(rng, [self.seed, step, k], kind not in ("mask", "depth"))
         i = int(rng.integers(len(scene.amodal_masks)))
-        t = int(rng.integers(0, len(scene.depth) - frames + 1))
-        y, x = self.corner(scene.amodal_masks[i, t], (high, wide), rng)
-        window = (slice(t, t + frames), slice(y, y + high), slice(x, x + wide))
+        t = int(rng.integers(0, len(scene.depth) - FRAMES + 1))
+        y, x = self.corner(scene.amodal_masks[i, t], SIZE, rng)
+        window = (slice(t, t + FRAMES), slice(y, y + SIZE[0]), slice(x, x + SIZE[1]))
         if kind == "mask":
             masks = scene.modal_mask(i) if rng.random() < 0.5 else scene.amodal_masks[i]
             return arrays.masks_to_signed(masks[window]), True
@@ -184,6 +180,5 @@ def train_vae(
     )
     vae.load_state_dict(average)
     vae.eval()
-    samples = [source[10_000_000 + k]["x"].flatten(0, 1) for k in range(32)]
-    rescale_latents(vae, torch.cat([x for x in samples if x.shape[-1] == 256]))
+    rescale_latents(vae, torch.cat([source[10_000_000 + k]["x"].flatten(0, 1) for k in range(16)]))
     vae.save_pretrained(out / "vae")
