@@ -12,8 +12,9 @@ import numpy as np
 from diffvas import arrays
 from diffvas.bench.cases import Case, pool_groups
 from diffvas.metrics import FrameScores, StrictScore, bootstrap_interval, convex_hull_masks, strict_frames
-from diffvas.pipelines.completion import amodal_frames, grow_masks, shrink_masks
+from diffvas.pipelines.completion import amodal_frames, cut_masks, shrink_masks
 from diffvas.pipelines.loading import CompletionModel
+from diffvas.pipelines.order import may_be_hidden
 
 Array = np.ndarray
 MODAL, HULL = "modal", "convex hull"
@@ -103,18 +104,18 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
     size = model.working_size(*box.size)
     modal = shrink_masks(np.ascontiguousarray(box.crop(case.modal)), size)
     for depth_name in plan.depths:
-        depth = None
+        depth = room = None
         if depth_name == "given":
             depth = arrays.normalise_depth(arrays.resize_float(np.ascontiguousarray(box.crop(case.depth)), size))
+            room = box.crop(may_be_hidden(case.depth, case.modal))
         for steps in sorted({d.steps for d in plan.decodings}):
             group = [d for d in plan.decodings if d.steps == steps]
             soft, seconds = decode_samples(model, modal, depth, steps, [d.samples for d in group], case.seed(plan.seed))
             for decoding in group:
                 mean = soft[: decoding.samples].mean(0)
                 for threshold in plan.thresholds:
-                    scores = strict_frames(
-                        box.paste(grow_masks(mean, threshold, box.size), source), case.amodal, case.modal
-                    )
+                    masks = box.paste(cut_masks(mean, threshold, box.crop(case.modal), room), source)
+                    scores = strict_frames(masks, case.amodal, case.modal)
                     row = Row(str(decoding), depth_name, threshold)
                     results[row] = Result(scores, seconds[decoding.samples])
     return results

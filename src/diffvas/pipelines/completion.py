@@ -15,6 +15,7 @@ import torch
 
 from diffvas import arrays
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
+from diffvas.pipelines.order import may_be_hidden
 from diffvas.pipelines.windows import blend_windows, plan_windows
 from diffvas.types import Clip, Completion, ObjectCompletion, ObjectTrack
 
@@ -179,6 +180,17 @@ def grow_masks(soft: Array, threshold: float, size: tuple[int, int]) -> Array:
     return np.stack([cv2.resize(s, size[::-1], interpolation=cv2.INTER_LINEAR) >= threshold for s in soft])
 
 
+def cut_masks(soft: Array, threshold: float, modal: Array, room: Array | None) -> Array:
+    """(T, H, W) bool amodal masks from soft ones (T, h, w): what is visible, and what may be hidden and is likely.
+
+    Args:
+        modal: (T, H, W) bool. room: (T, H, W) bool, where something nearer is seen (``order.may_be_hidden``); None
+            where there is no depth to tell.
+    """
+    whole = grow_masks(soft, threshold, (modal.shape[1], modal.shape[2]))
+    return modal | (whole if room is None else whole & room)
+
+
 def in_view(masks: Array) -> Array:
     """(T,) bool, in which frames of (T, H, W) bool there is anything."""
     return np.asarray(masks.any((1, 2)))
@@ -248,17 +260,18 @@ def complete_object(
         )
         threshold = float(model.amodal.config.defaults["threshold"])
         mean = soft.mean(0)
-        amodal = grow_masks(mean, threshold, view.size) | near.modal_masks
+        room = None if depth is None else box.crop(may_be_hidden(depth, track.modal_masks))
+        amodal = cut_masks(mean, threshold, near.modal_masks, room)
         probability = None
         if numbers.samples > 1:
             probability = np.zeros(amodal.shape, np.float32)
             for sample in soft:
-                probability += grow_masks(sample, threshold, view.size) | near.modal_masks
+                probability += cut_masks(sample, threshold, near.modal_masks, room)
             probability = box.paste(probability / numbers.samples, clip.size)
     with meter.timed("content"):
         size = soft.shape[2:]
         modal, rgb = shrink_masks(near.modal_masks, size), arrays.resize_u8(view.frames_u8, size)
-        whole = (mean >= threshold) | modal
+        whole = shrink_masks(amodal, size) | modal
         tick = partial(meter.tick, "content")
         content = content_frames(
             model, rgb, modal, whole, track.object_id, steps=numbers.content_steps, seed=numbers.seed, tick=tick
