@@ -17,10 +17,10 @@ from diffvas.train.denoiser import as_pipeline, tiny_denoiser
 # cut. Chosen on validation scenes with ``diffvas eval scenes``; see the card beside the weights.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "amodal": {
-        "steps": 3,
-        "samples": 4,
+        "steps": 1,
+        "samples": 1,
         "guidance": 1.0,
-        "threshold": 0.3,
+        "threshold": 0.25,
         "area": 64 * 128,
         "frames": 25,
         "focus": 1.7,
