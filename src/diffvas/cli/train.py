@@ -89,6 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--weights", nargs="+", type=number(0), help="how often each cache is drawn (default: equally)")
     run.add_argument("--batch", type=whole_number(1), default=2, help="clips per step")
     run.add_argument("--spans", nargs="+", type=whole_number(1), default=[25], help="numbers of frames to choose from")
+    run.add_argument("--noise-top", type=float, default=0.35, help="share of steps at the highest noise level")
     run.add_argument("--scenes", type=Path, help="vae: a folder of scenes to use beside the flat world")
     run.add_argument("--start", type=Path, help="a run to take the first weights from")
     cache = parser.add_argument_group("encode")
@@ -263,6 +264,7 @@ def denoise(args: argparse.Namespace) -> None:
         weights=tuple(args.weights or [1.0] * len(args.data)),
         batch=args.batch,
         spans=tuple(args.spans),
+        noise_top=args.noise_top,
         start=str(args.start or ""),
     )
     with shown(args.what) as report:

@@ -138,18 +138,23 @@ def content_frames(
 def match_visible(generated: Array, rgb: Array, modal: Array) -> Array:
     """Shift generated colours so that they meet the camera's at the border of the visible part.
 
-    The difference camera - generated on visible pixels is spread by a normalised Gaussian over its surroundings, fading
-    far from any visible pixel, and added. All arrays are (T, h, w, ...) float32 in [0, 1]; ``modal`` is bool.
+    The difference camera - generated on visible pixels is spread by a normalised Gaussian over its surroundings; far
+    from any visible pixel, and in frames without one, it goes over into the mean difference of the whole clip. Pictures
+    of small models have the right brightness pattern before they have the right hue: this is where hue comes from.
+
+    Args:
+        generated, rgb: (T, h, w, 3) float32 in [0, 1]. modal: (T, h, w) bool.
     """
-    out = generated.copy()
+    if not modal.any():
+        return generated
+    overall = (rgb - generated)[modal].mean(0)
+    out = np.empty_like(generated)
     spread = 0.08 * modal.shape[2]
     for t in range(len(out)):
-        if not modal[t].any():
-            continue
         on = modal[t].astype(np.float32)
         difference = cv2.GaussianBlur((rgb[t] - generated[t]) * on[..., None], (0, 0), spread)
         mass = cv2.GaussianBlur(on, (0, 0), spread)[..., None]
-        out[t] += difference / (mass + 0.02)
+        out[t] = generated[t] + (difference + 0.02 * overall) / (mass + 0.02)
     return out.clip(0, 1)
 
 

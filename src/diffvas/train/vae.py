@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -173,7 +174,7 @@ def train_vae(
         stage: whose pictures to learn, see ``VaeBatches``. scenes: folder of scene clips to use beside the flat world.
     """
     torch.manual_seed(config.seed)
-    vae = tiny_vae()
+    vae = tiny_vae().to(config.device)
     source = VaeBatches(stage, config.seed, scenes)
     thumbnail = 0.3 if stage == "content" else 0.0
     extra = {"preset": "vae", "stage": stage, "scenes": str(scenes)}
@@ -182,5 +183,8 @@ def train_vae(
     )
     vae.load_state_dict(average)
     vae.eval()
-    rescale_latents(vae, torch.cat([source[10_000_000 + k]["x"].flatten(0, 1) for k in range(16)]))
-    vae.save_pretrained(out / "vae")
+    rescale_latents(vae, torch.cat([source[10_000_000 + k]["x"].flatten(0, 1) for k in range(16)]).to(config.device))
+    temporary = out / ".vae.part"
+    vae.save_pretrained(temporary)
+    shutil.rmtree(out / "vae", ignore_errors=True)
+    temporary.rename(out / "vae")
