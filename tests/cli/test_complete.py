@@ -371,7 +371,8 @@ def test_failures_while_writing_leave_nothing(
 
 
 WAITING = """
-import sys, time, types
+import signal, sys, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from diffvas.cli import main
 module = types.ModuleType("diffvas.pipelines.completion")
 def complete(*args, **kwargs):

@@ -240,7 +240,8 @@ def test_plain_report(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 ENDLESS = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from pathlib import Path
 import torch
 from diffvas.train.loop import LoopConfig, train

@@ -114,6 +114,41 @@ def simple(rng: np.random.Generator) -> Shape:
     return Shape([Limb(-1, (0, 0), outline)])
 
 
+def _clothing(
+    rng: np.random.Generator, hip_y: float, torso: float, head: float, wide: float, rate: float, phase: float
+) -> list[Limb]:
+    """What a figure may wear or carry: a skirt or coat, a hat, hair or a backpack."""
+    limbs: list[Limb] = []
+    if rng.random() < 0.4:  # skirt, coat
+        limbs.append(
+            Limb(
+                -1,
+                (0, hip_y - torso * 0.3),
+                np.array(
+                    [
+                        [-wide * 0.8, 0],
+                        [wide * 0.8, 0],
+                        [wide * 1.6, torso * rng.uniform(0.5, 1.2)],
+                        [-wide * 1.6, torso * rng.uniform(0.5, 1.2)],
+                    ]
+                ),
+                0,
+                0.05,
+                rate,
+                phase,
+            )
+        )
+    if rng.random() < 0.3:  # hat, hair, backpack
+        limbs.append(
+            Limb(
+                -1,
+                (rng.uniform(-wide, wide), hip_y - torso - head * rng.uniform(0, 2)),
+                ellipse(head * rng.uniform(0.6, 1.5), head * rng.uniform(0.5, 1.5)),
+            )
+        )
+    return limbs
+
+
 def biped(rng: np.random.Generator) -> Shape:
     """A standing, walking, running or sitting figure with varied proportions and clothing-like volumes."""
     leg = rng.uniform(0.36, 0.5)
@@ -131,13 +166,12 @@ def biped(rng: np.random.Generator) -> Shape:
     limbs: list[Limb] = []
 
     def leg_pair(sign: float) -> None:
-        bend = -1.4 if sit else -0.05
         limbs.append(
             Limb(
                 -1,
                 (sign * spread, hip_y),
                 capsule(leg / 2, thick * 1.3, thick),
-                bend if sit else 0.0,
+                -1.4 if sit else 0.0,
                 swing,
                 rate,
                 phase + (0 if sign > 0 else np.pi),
@@ -186,38 +220,10 @@ def biped(rng: np.random.Generator) -> Shape:
     arm(-1)
     leg_pair(-1)
     leg_pair(1)
-    limbs.append(
-        Limb(-1, (0, hip_y), box(-wide * 0.8, -torso, wide * 0.8, thick) + np.array([0, 0]), 0, 0.04, rate, phase)
-    )
+    limbs.append(Limb(-1, (0, hip_y), box(-wide * 0.8, -torso, wide * 0.8, thick), 0, 0.04, rate, phase))
     limbs.append(Limb(-1, (0, hip_y - torso * 0.55), ellipse(wide, torso * 0.55), 0, 0.04, rate, phase))
     limbs.append(Limb(-1, (0, hip_y - torso - head * 0.9), ellipse(head * 0.85, head * 1.15), 0, 0.1, 1, phase))
-    if rng.random() < 0.4:  # skirt, coat
-        limbs.append(
-            Limb(
-                -1,
-                (0, hip_y - torso * 0.3),
-                np.array(
-                    [
-                        [-wide * 0.8, 0],
-                        [wide * 0.8, 0],
-                        [wide * 1.6, torso * rng.uniform(0.5, 1.2)],
-                        [-wide * 1.6, torso * rng.uniform(0.5, 1.2)],
-                    ]
-                ),
-                0,
-                0.05,
-                rate,
-                phase,
-            )
-        )
-    if rng.random() < 0.3:  # hat, hair, backpack
-        limbs.append(
-            Limb(
-                -1,
-                (rng.uniform(-wide, wide), hip_y - torso - head * rng.uniform(0, 2)),
-                ellipse(head * rng.uniform(0.6, 1.5), head * rng.uniform(0.5, 1.5)),
-            )
-        )
+    limbs += _clothing(rng, hip_y, torso, head, wide, rate, phase)
     arm(1)
     return Shape(limbs)
 
