@@ -68,7 +68,7 @@ def generate(model: CompletionModel, case: Case, steps: int, seed: int) -> dict[
     rgb = arrays.resize_u8(frames_u8, size)
     raw = content_frames(model, rgb, modal, amodal, 1, steps=steps, seed=case.seed(seed), tick=lambda: None)
     raw_seconds = time.perf_counter() - began
-    matched = match_visible(raw, rgb.astype(np.float32) / 255, modal)
+    matched = match_visible(raw, rgb.astype(np.float32) / 255, modal, amodal)
     clip, track = Clip(frames_u8), ObjectTrack(1, seen)
     painted = box.paste(layer(clip, track, whole, matched)[..., :3], frame)
     seconds = time.perf_counter() - began

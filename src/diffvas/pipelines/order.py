@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from diffvas import arrays
 
-TOLERANCE = (
-    0.02  # of the clip's depth range: what is this little behind the object may still be in front of parts of it
-)
+# of the clip's depth range: what is this little behind the object's depth may still be in front of parts of it
+TOLERANCE = 0.02
+LARGEST = 256  # pixels of the longer side at which an object's own depth, which is smooth, is worked out
 
 
 def object_depth(depth: NDArray[np.float32], modal: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -46,4 +46,12 @@ def may_be_hidden(depth: NDArray[np.floating], modal: NDArray[np.bool_]) -> NDAr
         depth: (T, H, W) float, larger = nearer, any unit. modal: (T, H, W) bool, True somewhere.
     """
     relative = arrays.normalise_depth(depth)
-    return np.asarray(relative >= object_depth(relative, modal) - TOLERANCE)
+    height, width = modal.shape[1:]
+    shrink = max(height, width) / LARGEST
+    if shrink <= 1:
+        return np.asarray(relative >= object_depth(relative, modal) - TOLERANCE)
+    size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    coverage = arrays.resize_masks_area(modal, size)
+    small = coverage >= 0.5 if (coverage >= 0.5).any() else coverage > 0
+    own = arrays.resize_float(object_depth(arrays.resize_float(relative, size), small), (height, width))
+    return np.asarray(relative >= own - TOLERANCE)
