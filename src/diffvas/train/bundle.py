@@ -25,7 +25,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "frames": 25,
         "focus": 1.7,
     },
-    "content": {"steps": 3, "samples": 1, "guidance": 1.0},
+    "content": {"steps": 1, "samples": 1, "guidance": 1.0},
 }
 
 
