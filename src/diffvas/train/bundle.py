@@ -56,6 +56,12 @@ def save_model(
         pipe.save_pretrained(temporary / stage)
         if stage != "amodal" and vaes[stage] == vaes["amodal"]:
             shutil.rmtree(temporary / stage / "vae")
+    for config in temporary.rglob(
+        "config.json"
+    ):  # where a part lay on the machine it was trained on is nobody's business
+        settings = json.loads(config.read_text())
+        if settings.pop("_name_or_path", None) is not None:
+            config.write_text(json.dumps(settings, indent=2) + "\n")
     keep_cards(out, temporary)
     shutil.rmtree(out, ignore_errors=True)
     temporary.rename(out)
