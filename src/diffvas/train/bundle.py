@@ -56,9 +56,8 @@ def save_model(
         pipe.save_pretrained(temporary / stage)
         if stage != "amodal" and vaes[stage] == vaes["amodal"]:
             shutil.rmtree(temporary / stage / "vae")
-    for config in temporary.rglob(
-        "config.json"
-    ):  # where a part lay on the machine it was trained on is nobody's business
+    # where a part lay on the machine it was trained on is nobody's business
+    for config in temporary.rglob("config.json"):
         settings = json.loads(config.read_text())
         if settings.pop("_name_or_path", None) is not None:
             config.write_text(json.dumps(settings, indent=2) + "\n")
