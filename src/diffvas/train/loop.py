@@ -6,16 +6,19 @@ therefore continues exactly where its last checkpoint stood, by the same command
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import pickle
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -221,6 +224,31 @@ def ignore_interrupt(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+@contextlib.contextmanager
+def interrupt_between_steps() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C inside takes effect where the loop asks for it: no step, no batch and no file is cut in half.
+
+    Yields a function that says whether Ctrl-C was pressed. Pressed twice, it interrupts at once, as always.
+    """
+    pressed = False
+
+    def on_interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    # only the main thread may set handlers, and who is told to ignore Ctrl-C goes on ignoring it
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def batches(source: BatchSource, start: int, config: LoopConfig) -> DataLoader[Batch]:
     """The batches of the steps from ``start`` on, made ahead in a process of its own."""
     steps = Ordered(source, start, config.steps)
@@ -281,6 +309,7 @@ def train(
     Raises:
         ValueError: ``out`` holds a run with other settings, or checkpoints of which none can be read.
         FloatingPointError: the loss is not finite.
+        KeyboardInterrupt: Ctrl-C was pressed; the step was finished and a checkpoint written first.
     """
     check_same_config(out, {**asdict(config), **(extra_config or {})})
     keep_freed_memory()
@@ -292,13 +321,16 @@ def train(
     if start and every is not None:
         every(start, average)
     log = Log(out, start, config)
-    for step, batch in enumerate(batches(source, start, config), start):
-        numbers = take_step(loss_function, batch, step, config, optimiser)
-        update_average(average, model, min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0)
-        done = step + 1
-        report(done, config.steps, log.add(done, numbers))
-        if done % config.save_every == 0 or done == config.steps:
-            save_checkpoint(out, done, model, average, optimiser)
-            if every is not None:
-                every(done, average)
+    with interrupt_between_steps() as interrupted:
+        for step, batch in enumerate(batches(source, start, config), start):
+            numbers = take_step(loss_function, batch, step, config, optimiser)
+            update_average(average, model, min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0)
+            done = step + 1
+            report(done, config.steps, log.add(done, numbers))
+            if done % config.save_every == 0 or done == config.steps or interrupted():
+                save_checkpoint(out, done, model, average, optimiser)
+                if every is not None:
+                    every(done, average)
+            if interrupted():
+                raise KeyboardInterrupt
     return average
