@@ -80,7 +80,7 @@ def test_scenes_from_files_to_figures(scenes: Path, model: None, capsys: pytest.
     shown = capsys.readouterr().out
     assert "convex hull" in shown and "1x2" in shown and "mean visible colour" in shown
     report = json.loads(target.read_text(encoding="utf-8"))
-    assert len(report["masks"]) == 2 + 2 * 2 * 2
+    assert len(report["masks"]) == 3 + 2 * 2 * 2
     assert [case["case"] for case in report["cases"]] == ["one/1", "two/1"]
     assert report["settings"]["decoding"] == ["1x1", "1x2"] and report["settings"]["thresholds"] == [0.5, 0.4]
     assert report["content"][0]["clips"] == 2

@@ -66,9 +66,12 @@ def generate(model: CompletionModel, case: Case, steps: int, seed: int) -> dict[
     modal = shrink_masks(seen, size)
     amodal = shrink_masks(whole, size) | modal
     rgb = arrays.resize_u8(frames_u8, size)
-    raw = content_frames(model, rgb, modal, amodal, 1, steps=steps, seed=case.seed(seed), tick=lambda: None)
+    assert model.content is not None
+    sampling = model.content.sampling(steps=steps)
+    raw = content_frames(model, rgb, modal, amodal, 1, sampling=sampling, seed=case.seed(seed), tick=lambda: None)
     raw_seconds = time.perf_counter() - began
-    matched = match_visible(raw, rgb.astype(np.float32) / 255, modal, amodal)
+    detail = 1.0 if model.detail is None else model.detail
+    matched = match_visible(raw, rgb.astype(np.float32) / 255, modal, amodal, detail)
     clip, track = Clip(frames_u8), ObjectTrack(1, seen)
     painted = box.paste(layer(clip, track, whole, matched)[..., :3], frame)
     seconds = time.perf_counter() - began

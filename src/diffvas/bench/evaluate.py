@@ -18,18 +18,21 @@ from diffvas.pipelines.order import may_be_hidden
 
 Array = np.ndarray
 MODAL, HULL = "modal", "convex hull"
+HULL_BEHIND = "convex hull, only behind what is nearer"  # the rule that our masks keep with depth; see ``order.py``
 DEPTHS = {"given": ("given",), "none": ("none",), "both": ("given", "none")}
 
 
 @dataclass(frozen=True, order=True)
 class Decoding:
-    """How one mask is made of a model: ``steps`` Euler steps, the mean of ``samples`` samples."""
+    """How one mask is made of a model: ``steps`` Euler steps, the mean of ``samples`` samples, ``guidance`` (-1: the
+    model's own)."""
 
     steps: int
     samples: int
+    guidance: float = -1.0
 
     def __str__(self) -> str:
-        return f"{self.steps}x{self.samples}"
+        return f"{self.steps}x{self.samples}" + (f"@{self.guidance:g}" if self.guidance >= 0 else "")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class MaskPlan:
     """What is scored on every case.
 
     Attributes:
-        decodings: of the model; those of equal steps share their samples. depths: "given" and/or "none".
+        decodings: of the model; those of equal steps and guidance share their samples. depths: "given" and/or "none".
         thresholds: of the soft masks; the first one is that of the main table. seed: of all draws.
     """
 
@@ -65,26 +68,22 @@ class Result:
 
 
 def decode_samples(
-    model: CompletionModel, modal: Array, depth: Array | None, steps: int, counts: Sequence[int], seed: int
+    model: CompletionModel, modal: Array, depth: Array | None, how: Decoding, counts: Sequence[int], seed: int
 ) -> tuple[Array, dict[int, float]]:
-    """Soft masks of the most samples asked for, and the seconds that each number of samples would have taken.
+    """Soft masks of the most samples asked for, and the seconds they took.
 
     Args:
         modal: (T, h, w) bool and depth: (T, h, w) float32 or None, at the model's size. counts: numbers of samples.
 
     Returns:
-        (K, T, h, w) float32, and seconds by count: all of the time less what the samples beyond it took.
+        (K, T, h, w) float32, and seconds by count; nan for fewer samples, which are a part of the most.
     """
     most = max(counts)
-    marks: list[float] = []
     began = time.perf_counter()
-    soft = amodal_frames(
-        model, modal, depth, 1, samples=most, steps=steps, seed=seed, tick=lambda: marks.append(time.perf_counter())
-    )
+    sampling = model.amodal.sampling(steps=how.steps, guidance=how.guidance if how.guidance >= 0 else None)
+    soft = amodal_frames(model, modal, depth, 1, samples=most, sampling=sampling, seed=seed, tick=lambda: None)
     total = time.perf_counter() - began
-    ends = np.array(marks).reshape(-1, most, steps)[..., -1]  # (windows, K): when each sample's last step was done
-    each = float(np.diff(ends, axis=1).mean(1).sum()) if most > 1 else 0.0
-    return soft, {count: total - (most - count) * each for count in counts}
+    return soft, {count: total if count == most else float("nan") for count in counts}
 
 
 def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dict[Row, Result]:
@@ -107,10 +106,14 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
         depth = room = None
         if depth_name == "given":
             depth = arrays.normalise_depth(arrays.resize_float(np.ascontiguousarray(box.crop(case.depth)), size))
-            room = box.crop(may_be_hidden(case.depth, case.modal))
-        for steps in sorted({d.steps for d in plan.decodings}):
-            group = [d for d in plan.decodings if d.steps == steps]
-            soft, seconds = decode_samples(model, modal, depth, steps, [d.samples for d in group], case.seed(plan.seed))
+            behind = may_be_hidden(case.depth, case.modal)
+            hull = case.modal | (convex_hull_masks(case.modal) & behind)
+            results[Row(HULL_BEHIND)] = Result(strict_frames(hull, case.amodal, case.modal), float("nan"))
+            room = box.crop(behind) if model.depth_rule else None
+        for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
+            group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]
+            counts = [d.samples for d in group]
+            soft, seconds = decode_samples(model, modal, depth, group[0], counts, case.seed(plan.seed))
             for decoding in group:
                 mean = soft[: decoding.samples].mean(0)
                 for threshold in plan.thresholds:

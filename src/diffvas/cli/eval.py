@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,8 @@ more, a total miss counting 0. Brackets are 95 % bootstrap intervals over clips.
   eval scenes DIR           rendered scenes (.npz of `diffvas world`)
   eval overlay MASKS_DIR..  masks of real objects in full view, hidden by moving synthetic shapes
 
-A decoding like 3x8 is the mean of 8 samples of 3 Euler steps each; 3x1 is the first of them."""
+A decoding like 3x8 is the mean of 8 samples of 3 Euler steps each; 3x1 is the first of them; 3x8@1.5
+has a guidance of its own."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +58,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", default="tiny", help="tiny, a folder, or a Hugging Face id [tiny]")
     parser.add_argument(
-        "--decoding", metavar="SxK", nargs="+", type=_decoding, help="steps x samples, e.g. 1x1 3x1 3x8 [the model's]"
+        "--decoding",
+        metavar="SxK",
+        nargs="+",
+        type=_decoding,
+        help="steps x samples, e.g. 1x1 3x8 25x1@1.5 [the model's]",
     )
     parser.add_argument(
         "--thresholds", metavar="P", nargs="+", type=_share, help="score at these too, from the same soft masks"
@@ -68,11 +74,11 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write everything there, per case too")
 
 
-def _decoding(text: str) -> tuple[int, int]:
-    steps, cross, samples = text.partition("x")
-    if not (cross and steps.isdecimal() and samples.isdecimal() and int(steps) and int(samples)):
-        raise argparse.ArgumentTypeError(f"expected STEPSxSAMPLES like 3x8, got '{text}'")
-    return int(steps), int(samples)
+def _decoding(text: str) -> tuple[int, int, float]:
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:@(\d+(?:\.\d+)?))?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected STEPSxSAMPLES like 3x8, or 25x1@1.5 with guidance, got '{text}'")
+    return int(found[1]), int(found[2]), float(found[3] or -1)
 
 
 def _share(text: str) -> float:
@@ -138,7 +144,7 @@ def make_plan(args: argparse.Namespace, defaults: dict[str, Any]) -> MaskPlan:
     """The plan of the request; ``defaults`` are those of the model's first stage."""
     from diffvas.bench.evaluate import DEPTHS, Decoding, MaskPlan
 
-    asked = args.decoding or [(int(defaults["steps"]), int(defaults["samples"]))]
+    asked = args.decoding or [(int(defaults["steps"]), int(defaults["samples"]), -1.0)]
     decodings: tuple[Decoding, ...] = tuple(dict.fromkeys(Decoding(*one) for one in asked))
     thresholds = tuple(dict.fromkeys([float(defaults["threshold"]), *(args.thresholds or [])]))
     return MaskPlan(decodings, DEPTHS[args.depth], thresholds, args.seed)
@@ -152,7 +158,10 @@ def evaluate(args: argparse.Namespace, sources: list[Callable[[], list[Case]]], 
     plan = make_plan(args, dict(model.amodal.config.defaults))
     scenes = args.kind == "scenes"
     with_masks, with_content = not (scenes and args.content_only), scenes and (args.content or args.content_only)
-    steps = (scenes and args.content_steps) or [int(model.content.config.defaults["steps"])]
+    steps: list[int] = []
+    if with_content:
+        assert model.content is not None
+        steps = args.content_steps or [int(model.content.config.defaults["steps"])]
     masks, content, done = MaskBoard(), ContentBoard(), 0
     try:
         with StageProgress() as progress:

@@ -19,9 +19,12 @@ from diffvas.cli.console import UsageError, fail
 VERBS = {
     "complete": "complete hidden objects in a video",
     "demo": "run on the bundled clip and compare with its ground truth",
+    "convert": "write a released checkpoint, or SVD to train from, as a clean model folder",
     "train": "train a model on rendered scenes",
     "world": "render scenes with exact ground truth",
     "eval": "measure models on held-out clips",
+    "bench": "score predictions under a named protocol, report, ask people",
+    "speed": "time a model on this machine, setting by setting",
 }
 
 

@@ -89,6 +89,33 @@ def ssim_inside(pred_rgb: np.ndarray, true_rgb: np.ndarray, region: np.ndarray) 
     return float(np.concatenate(values).mean()) if values else float("nan")
 
 
+def temporal_psnr_inside(pred_rgb: np.ndarray, true_rgb: np.ndarray, region: np.ndarray) -> float:
+    """How well the changes from frame to frame are reproduced, in dB (peak 255): a measure of flicker.
+
+    The PSNR of ``pred[t + 1] - pred[t]`` against ``true[t + 1] - true[t]``, over the pixels that are in the region in
+    both frames. A constant error of colour costs nothing here, one that comes and goes does.
+
+    Args:
+        pred_rgb: (T, H, W, 3) uint8.
+        true_rgb: (T, H, W, 3) uint8.
+        region: (T, H, W) bool.
+
+    Returns:
+        dB; inf when all changes are reproduced exactly, nan when no pixel is in the region in two frames running.
+
+    Raises:
+        ValueError: wrong type, or shapes that differ.
+    """
+    _check(pred_rgb, true_rgb, region)
+    both = region[1:] & region[:-1]
+    if not both.any():
+        return float("nan")
+    error = pred_rgb.astype(np.int16) - true_rgb
+    change = (error[1:][both] - error[:-1][both]).astype(np.float64)
+    mean = float(np.mean(change**2))
+    return float(10 * np.log10(255.0**2 / mean)) if mean else float("inf")
+
+
 def mean_colour_fill(rgb: np.ndarray, modal: np.ndarray) -> np.ndarray:
     """The content baseline: paint every pixel that is not visible with the object's mean visible colour.
 

@@ -48,14 +48,15 @@ def occluded_iou(p: np.ndarray, g: np.ndarray, m: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class FrameScores:
-    """What the `strict` protocol says of every frame of one object in one clip; all arrays are (T,).
+    """What a protocol says of every frame of one object in one clip; all arrays are (T,).
 
     Attributes:
-        iou: float64, IoU(P | M, G).
+        iou: float64, IoU of the whole object; only the frames in `scored` enter an average.
         iou_occ: float64, IoU of the hidden parts; only the frames in `counted` enter an average.
         hidden_area: int64, |G \\ M| in pixels.
-        counted: bool, hidden area of at least 0.05 % of the frame.
+        counted: bool, frames of mIoU_occ. In `strict` rules: hidden area of at least 0.05 % of the frame.
         fully_hidden: bool, `counted` frames in which no pixel of the object is visible.
+        scored: bool, frames of mIoU. In `strict` rules: all.
     """
 
     iou: np.ndarray
@@ -63,6 +64,7 @@ class FrameScores:
     hidden_area: np.ndarray
     counted: np.ndarray
     fully_hidden: np.ndarray
+    scored: np.ndarray
 
 
 def strict_frames(pred: np.ndarray, amodal: np.ndarray, modal: np.ndarray) -> FrameScores:
@@ -89,6 +91,7 @@ def strict_frames(pred: np.ndarray, amodal: np.ndarray, modal: np.ndarray) -> Fr
         hidden_area=hidden_area,
         counted=counted,
         fully_hidden=counted & ~modal.any(axis=(1, 2)),
+        scored=np.ones(len(amodal), bool),
     )
 
 
@@ -134,6 +137,64 @@ def _clip_mean(groups: Sequence[np.ndarray]) -> float:
     return _mean([np.array([group.mean() for group in groups if group.size])])
 
 
+def average_clips(
+    clips: Sequence[FrameScores],
+    *,
+    rng: np.random.Generator | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    groups: Sequence[str] | None = None,
+) -> dict[str, float | int]:
+    """Averages over clips; an average over no frames is nan, and its N says so.
+
+    Args:
+        clips: per-frame scores.
+        rng: randomness of the bootstrap; by default a fresh generator with seed 0, so that equal scores give equal
+            tables.
+        level: probability inside the `_low` to `_high` intervals.
+        resamples: bootstrap draws.
+        groups: one name per clip; clips of one name (objects of one scene) are resampled together. None = each alone.
+
+    Returns:
+        miou, miou_occ, miou_occ_fully_hidden: means over frames, in [0, 1].
+        miou_clip, miou_occ_clip: means over clips of each clip's mean.
+        miou_low, miou_high, miou_occ_low, miou_occ_high: intervals of the means over frames, clips resampled.
+        clips, frames, clips_occ, frames_occ, frames_fully_hidden: the N behind each of them.
+    """
+    rng = np.random.default_rng(0) if rng is None else rng
+    every = [clip.iou[clip.scored] for clip in clips]
+    hidden = [clip.iou_occ[clip.counted] for clip in clips]
+    gone = [clip.iou_occ[clip.fully_hidden] for clip in clips]
+    low, high = bootstrap_interval(pool(every, groups), rng=rng, level=level, resamples=resamples)
+    occ_low, occ_high = bootstrap_interval(pool(hidden, groups), rng=rng, level=level, resamples=resamples)
+    return {
+        "miou": _mean(every),
+        "miou_low": low,
+        "miou_high": high,
+        "miou_clip": _clip_mean(every),
+        "miou_occ": _mean(hidden),
+        "miou_occ_low": occ_low,
+        "miou_occ_high": occ_high,
+        "miou_occ_clip": _clip_mean(hidden),
+        "miou_occ_fully_hidden": _mean(gone),
+        "clips": len(clips),
+        "frames": sum(len(values) for values in every),
+        "clips_occ": sum(bool(len(values)) for values in hidden),
+        "frames_occ": sum(len(values) for values in hidden),
+        "frames_fully_hidden": sum(len(values) for values in gone),
+    }
+
+
+def pool(values: Sequence[np.ndarray], groups: Sequence[str] | None) -> list[np.ndarray]:
+    """The values (N_i,) of every clip joined by the clips' groups, in the order in which groups first come."""
+    if groups is None:
+        return list(values)
+    joined: dict[str, list[np.ndarray]] = {}
+    for value, group in zip(values, groups, strict=True):
+        joined.setdefault(group, []).append(value)
+    return [np.concatenate(parts) for parts in joined.values()]
+
+
 @dataclass
 class StrictScore:
     """Collects clips under the `strict` protocol and averages them.
@@ -156,39 +217,5 @@ class StrictScore:
     def compute(
         self, *, rng: np.random.Generator | None = None, level: float = 0.95, resamples: int = 2000
     ) -> dict[str, float | int]:
-        """Averages over everything seen so far; an average over no frames is nan, and its N says so.
-
-        Args:
-            rng: randomness of the bootstrap; by default a fresh generator with seed 0, so that equal scores give
-                equal tables.
-            level: probability inside the `_low` to `_high` intervals.
-            resamples: bootstrap draws.
-
-        Returns:
-            miou, miou_occ, miou_occ_fully_hidden: means over frames, in [0, 1].
-            miou_clip, miou_occ_clip: means over clips of each clip's mean.
-            miou_low, miou_high, miou_occ_low, miou_occ_high: intervals of the means over frames, clips resampled.
-            clips, frames, clips_occ, frames_occ, frames_fully_hidden: the N behind each of them.
-        """
-        rng = np.random.default_rng(0) if rng is None else rng
-        every = [clip.iou for clip in self.clips]
-        hidden = [clip.iou_occ[clip.counted] for clip in self.clips]
-        gone = [clip.iou_occ[clip.fully_hidden] for clip in self.clips]
-        low, high = bootstrap_interval(every, rng=rng, level=level, resamples=resamples)
-        occ_low, occ_high = bootstrap_interval(hidden, rng=rng, level=level, resamples=resamples)
-        return {
-            "miou": _mean(every),
-            "miou_low": low,
-            "miou_high": high,
-            "miou_clip": _clip_mean(every),
-            "miou_occ": _mean(hidden),
-            "miou_occ_low": occ_low,
-            "miou_occ_high": occ_high,
-            "miou_occ_clip": _clip_mean(hidden),
-            "miou_occ_fully_hidden": _mean(gone),
-            "clips": len(self.clips),
-            "frames": sum(len(values) for values in every),
-            "clips_occ": sum(bool(len(values)) for values in hidden),
-            "frames_occ": sum(len(values) for values in hidden),
-            "frames_fully_hidden": sum(len(values) for values in gone),
-        }
+        """Averages over everything seen so far; see :func:`average_clips`."""
+        return average_clips(self.clips, rng=rng, level=level, resamples=resamples)

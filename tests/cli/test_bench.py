@@ -1,0 +1,190 @@
+"""`diffvas bench` from the command line: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from diffvas.cli import main as cli
+from scoring_cases import write_case
+
+
+@pytest.fixture(autouse=True)
+def bench_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli.VERBS, "bench", "score predictions")
+
+
+def run(*words: object) -> int:
+    return cli.main(["bench", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cli")
+    write_case(root, 4, (("near", 1.0, 2), ("far", 4.0, 0)))
+    return root
+
+
+@pytest.fixture(scope="module")
+def golden() -> Path:
+    folder = Path(__file__).resolve().parents[3] / "shared" / "golden" / "reference_metrics"
+    if not folder.is_dir():
+        pytest.skip("needs the reference's results in ../shared/golden, which are not part of the repository")
+    return folder
+
+
+def test_sailvos_json(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ("--annotations", golden / "sailvos_annotations.json", "--predictions", golden / "sailvos_predictions.json")
+    limits = ("--visibility", 0.8, 1)
+    assert run("score", "--format", "sailvos", *files, "--protocol", "reference", *limits, "--json") == 0
+    expected = json.loads((golden / "expected.json").read_text())["sailvos_visibility_0.8_1"]
+    assert json.loads(capsys.readouterr().out) == pytest.approx(expected, abs=1e-9, rel=0)
+
+
+def test_tao_amodal_json(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["score", "--format", "tao-amodal", "--annotations", golden / "tao_amodal_annotations.json"]
+    words += ["--protocol", "reference", "--json", "--predictions"]
+    ids = ("--track-ids", golden / "tao_amodal_track_ids_abs2rel.json")
+    expected = json.loads((golden / "expected.json").read_text())
+    assert run(*words, golden / "tao_amodal_predictions.json", *ids) == 0
+    assert json.loads(capsys.readouterr().out) == pytest.approx(expected["tao_amodal"], abs=1e-9, rel=0)
+    assert run(*words, "modal") == 0
+    assert json.loads(capsys.readouterr().out) == pytest.approx(expected["tao_amodal_modal"], abs=1e-9, rel=0)
+    assert run(*words, "modal", "--visibility", 0, 0.001) == 0
+    assert all(math.isnan(value) for value in json.loads(capsys.readouterr().out).values())
+    assert run(*words, golden / "tao_amodal_predictions.json") == 2
+    assert "argument --track-ids: expected" in capsys.readouterr().err
+
+
+def test_score_report_flow(case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "scores"
+    words = (
+        "score",
+        "--truth",
+        case / "truth",
+        "--predictions",
+        case / "near",
+        case / "far",
+        "modal",
+        "--out",
+        out,
+        "--time",
+    )
+    assert run(*words) == 0
+    printed = capsys.readouterr()
+    assert "near less far: mIoU +" in printed.out and "scored 12 clips in" in printed.err
+    assert {p.name for p in out.iterdir()} == {"per_frame.csv", "summary.json", "examples"}
+    first = (out / "summary.json").read_bytes()
+    assert run(*words) == 0 and (out / "summary.json").read_bytes() == first
+    assert run("report", out, "--title", "My page") == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [str(out / "report.md"), str(out / "report.html")]
+    assert "<h1>My page</h1>" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_several_methods_as_json(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("score", "--truth", case / "truth", "--predictions", case / "near", "modal", "modal", "--json") == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert list(numbers) == ["near", "modal", "modal#2"] and numbers["modal"] == numbers["modal#2"]
+    assert numbers["modal"]["miou_occ"] == 0 < numbers["near"]["miou_occ"]
+
+
+def test_missing_predictions_stop_the_score_or_are_said(case: Path, tmp_path: Path, capsys) -> None:
+    write_case(tmp_path, 2)
+    words = ("score", "--truth", case / "truth", "--predictions", tmp_path / "near", "--json")
+    assert run(*words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "24 frames from 'near', 12 are missing: scene0/2: 00000" in error
+    assert run(*words, "--missing", "empty") == 0
+    printed = capsys.readouterr()
+    assert "note: near: 12 of 24 frames have no prediction" in printed.err
+    assert set(json.loads(printed.out)) == {"miou", "miou_occ"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("score", "--predictions", "modal"), "argument --truth: expected a path for --format diffvas, got none"),
+        (("score", "--format", "sailvos", "--predictions", "modal"), "argument --annotations: expected a path"),
+        (
+            ("score", "--format", "coco", "--predictions", "modal"),
+            "expected one of diffvas, sailvos, tao-amodal, got 'coco'",
+        ),
+        (("score", "--truth", "TRUTH", "--predictions", "modal", "--protocol", "strickt"), "did you mean 'strict'?"),
+        (("score", "--truth", "TRUTH", "--predictions", "modal", "--visibility", "0.5", "0.2"), "0 <= LO <= HI <= 1"),
+        (
+            ("score", "--truth", "TRUTH", "--predictions", "modal", "--baseline", "x"),
+            "--baseline: expected one of modal, got 'x'",
+        ),
+        (
+            ("score", "--truth", "TRUTH", "--predictions", "nowhere"),
+            "argument --predictions: expected a folder of predictions",
+        ),
+        (("score", "--truth", "nowhere", "--predictions", "modal"), "argument --truth: expected a folder of truth"),
+        (("report", "nowhere"), "argument SCORES: expected a folder of scores"),
+        (("study", "make", "--a", "nowhere", "--b", "nowhere", "--out", "o"), "expected a folder of items"),
+        (("study", "analyse", "r.json", "--key", "k.json"), "expected a readable path, got 'k.json'"),
+        ((), "required: score|report|study"),
+    ],
+)
+def test_wrong_requests_are_one_line(
+    words: tuple, message: str, case: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*(case / "truth" if word == "TRUTH" else word for word in words)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_tao_only_knows_the_reference_protocol(tmp_path: Path, capsys) -> None:
+    (tmp_path / "a.json").write_text("[]")
+    assert (
+        run(
+            "score",
+            "--format",
+            "tao-amodal",
+            "--annotations",
+            tmp_path / "a.json",
+            "--predictions",
+            "modal",
+            "--protocol",
+            "c2f",
+        )
+        == 2
+    )
+    assert "argument --protocol: expected reference for boxes, got 'c2f'" in capsys.readouterr().err
+
+
+def test_study(tmp_path: Path, capsys) -> None:
+    for method in ("a", "b"):
+        folder = tmp_path / method / "clip"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "0.png"), np.zeros((8, 8, 3), np.uint8))
+    assert (
+        run(
+            "study",
+            "make",
+            "--a",
+            tmp_path / "a",
+            "--b",
+            tmp_path / "b",
+            "--names",
+            "x1",
+            "x2",
+            "--out",
+            tmp_path / "s",
+        )
+        == 0
+    )
+    assert "1 items" in capsys.readouterr().out
+    key = json.loads((tmp_path / "s" / "key.json").read_text())
+    record = {"format": "diffvas-study-results", "version": 1, "study": key["study"], "person": "p"}
+    record["answers"] = [{"item": "000", "choice": "x", "left": "x"}]
+    (tmp_path / "r.json").write_text(json.dumps(record))
+    assert run("study", "analyse", tmp_path / "r.json", "--key", tmp_path / "s" / "key.json", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["votes"] == 1
