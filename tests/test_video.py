@@ -254,14 +254,9 @@ def test_depth_from_images(tmp_path: Path) -> None:
 
 def test_bad_depth(tmp_path: Path) -> None:
     good = np.zeros((3, 4, 5))
-    holes, endless = good.copy(), good.copy()
-    holes[1, 2, 3] = np.nan
-    endless[0, 0, 0] = 1e300  # not finite in float32
     table: dict[str, tuple[dict[str, Any], str]] = {
         "shape": ({"depth": good[:2]}, r"expected shape \(T, H, W\) = \(3, 4, 5\) like the clip, got \(2, 4, 5\)"),
         "axes": ({"depth": good[0]}, "expected shape"),
-        "nan": ({"depth": holes}, "expected finite values, got 1 NaN or infinite"),
-        "inf": ({"depth": endless}, "expected finite values, got 1 NaN or infinite"),
         "words": ({"depth": np.full((3, 4, 5), "a")}, "expected numbers, got dtype"),
         "keys": ({"a": good, "b": good}, r"expected an array named 'depth' .*got \['a', 'b'\]"),
         "objects": ({"depth": np.array([None])}, "cannot be read"),

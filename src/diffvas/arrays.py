@@ -216,10 +216,53 @@ def normalise_depth(depth: NDArray[Any]) -> F32:
     low, high = float(array.min()), float(array.max())
     # halves, because high - low of two finite numbers may not be finite
     half_range = high / 2 - low / 2
-    if half_range <= 0.0:
+    if half_range <= 1e-6 * max(abs(low), abs(high)):  # resizing leaves as much of a constant in float32
         return np.full(array.shape, 0.5, dtype=np.float32)
     scaled = ((array / 2 - low / 2) / half_range).astype(np.float32)
     return np.clip(scaled, 0.0, 1.0)
+
+
+def clean_depth(depth: NDArray[Any]) -> F32:
+    """Depth without gaps: what is NaN or infinite takes the nearest finite value of its frame.
+
+    Both mean "unknown": sensors leave NaN, and 1 / 0 of a missing distance is infinite, not near. Unknown is not far
+    either: gaps follow the outlines of near things, where "far" would say that nothing can be hidden there. A frame
+    without any finite value takes the nearest frame that has some, the earlier of two.
+
+    Args:
+        depth: (T, H, W) numbers, any scale; beyond the range of float32 counts as infinite.
+
+    Returns:
+        (T, H, W) float32, a new array, all finite; finite values are unchanged.
+
+    Raises:
+        ValueError: another shape, not numbers, or no finite value at all.
+    """
+    array = np.asarray(depth)
+    if array.dtype.kind not in "fiu" or array.ndim != 3 or array.size == 0:
+        raise ValueError(
+            f"depth: expected numbers of shape (T, H, W) with no empty axis, got {array.dtype} {array.shape}"
+        )
+    with np.errstate(over="ignore"):
+        filled: F32 = array.astype(np.float32)
+    known = np.isfinite(filled)
+    seen = np.flatnonzero(known.any((1, 2)))
+    if seen.size == 0:
+        raise ValueError("depth: expected at least one finite value, got only NaN or infinity; leave depth out")
+    for t in seen[~known[seen].all((1, 2))]:
+        filled[t] = _fill_gaps(filled[t], known[t])
+    for t in np.setdiff1d(np.arange(len(filled)), seen):
+        filled[t] = filled[seen[np.abs(seen - t).argmin()]]
+    return filled
+
+
+def _fill_gaps(values: F32, known: NDArray[np.bool_]) -> F32:
+    """(H, W) with the value of the nearest known pixel where ``known`` is False."""
+    unknown = (~known).astype(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(unknown, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    of_label = np.zeros(int(labels.max()) + 1, np.float32)
+    of_label[labels[known]] = values[known]
+    return of_label[labels]
 
 
 def working_size(height: int, width: int, area: int = 128 * 256, multiple: int = 32) -> tuple[int, int]:

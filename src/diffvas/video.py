@@ -308,11 +308,12 @@ def read_depth(path: str | Path, clip_size: tuple[int, int], num_frames: int) ->
         num_frames: T.
 
     Returns:
-        (T, H, W) float32, values as in the file; :func:`diffvas.arrays.normalise_depth` brings them to [0, 1].
+        (T, H, W) float32, values as in the file; where they are NaN or infinite, depth is unknown and
+        :func:`diffvas.arrays.clean_depth` fills it.
 
     Raises:
         FileNotFoundError: no such path.
-        ValueError: another shape, values that are not numbers or not finite, or an unreadable file.
+        ValueError: another shape, values that are not numbers, or an unreadable file.
     """
     path = Path(path)
     if not path.exists():
@@ -333,9 +334,6 @@ def read_depth(path: str | Path, clip_size: tuple[int, int], num_frames: int) ->
         raise ValueError(f"depth: expected shape (T, H, W) = {expected} like the clip, got {array.shape} in '{path}'")
     with np.errstate(over="ignore"):
         depth = array.astype(np.float32)
-    bad = int((~np.isfinite(depth)).sum())
-    if bad:
-        raise ValueError(f"depth: expected finite values, got {bad} NaN or infinite in '{path}'")
     return depth
 
 

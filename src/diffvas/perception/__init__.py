@@ -1,0 +1,1 @@
+"""What the program finds out about a clip by itself, before any object is completed: its depth."""
