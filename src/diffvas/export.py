@@ -3,10 +3,10 @@
 Layout (later work reads it)::
 
     OUT/result.json                        version, model, settings, clip; per object and frame: areas, RLE
-    OUT/preview.mp4                        side by side: modal overlay | amodal overlay | content
+    OUT/preview.mp4                        side by side: modal overlay | amodal overlay | content, if any
     OUT/<object id>/amodal_masks/00000.png 8-bit 0/255, source size
     OUT/<object id>/probability/00000.png  8-bit, share of the K samples (K > 1 only)
-    OUT/<object id>/content/00000.png      RGBA, straight alpha, source size
+    OUT/<object id>/content/00000.png      RGBA, straight alpha, source size (not where only masks were asked for)
 
 Everything goes to a hidden folder beside OUT, which gets its name when it is whole. Nothing in it depends on the time
 of day or on how long a stage took, so that the same seed gives the same bytes.
@@ -233,13 +233,15 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def _write_object(obj: ObjectCompletion, folder: Path, tick: Callable[[], None]) -> None:
-    kinds = ["amodal_masks", "content"] + (["probability"] if obj.probability is not None else [])
-    for kind in kinds:
-        (folder / kind).mkdir(parents=True)
+    pictures = {"amodal_masks": obj.amodal_masks, "content": obj.content_rgba, "probability": obj.probability}
+    for kind, given in pictures.items():
+        if given is not None:
+            (folder / kind).mkdir(parents=True)
     for t in range(obj.num_frames):
         name = f"{t:05d}.png"
         write_png(folder / "amodal_masks" / name, obj.amodal_masks[t].astype(np.uint8) * np.uint8(255))
-        write_png(folder / "content" / name, obj.content_rgba[t])
+        if obj.content_rgba is not None:
+            write_png(folder / "content" / name, obj.content_rgba[t])
         if obj.probability is not None:
             write_png(folder / "probability" / name, np.round(obj.probability[t] * 255.0).astype(np.uint8))
         tick()
@@ -279,19 +281,18 @@ def panel_size(height: int, width: int) -> tuple[int, int]:
 def preview_frames(completion: Completion) -> Iterator[U8]:
     """Yield the preview frame by frame, each (H, W, 3) uint8 with even sides, at most MAX_WIDTH wide."""
     size = panel_size(*completion.clip.size)
-    header = _header(size[1])
+    captions = _CAPTIONS if any(obj.content_rgba is not None for obj in completion.objects) else _CAPTIONS[:2]
+    header = _header(size[1], captions)
     gap = np.full((size[0], _GAP, 3), _BACKGROUND, dtype=np.uint8)
     colours = [object_colour(obj.object_id) for obj in completion.objects]
     for t, frame in enumerate(completion.clip.frames_u8):
         small = resize_u8(frame[None], size)[0]
         modal = [_coverage(obj.modal_masks[t], size) for obj in completion.objects]
         amodal = [_coverage(obj.amodal_masks[t], size) for obj in completion.objects]
-        panels = (
-            draw_overlay(small, modal, colours),
-            draw_overlay(small, amodal, colours),
-            resize_u8(compose_content(completion, t)[None], size)[0],
-        )
-        row = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+        panels = [draw_overlay(small, modal, colours), draw_overlay(small, amodal, colours)]
+        if len(captions) == 3:
+            panels.append(resize_u8(compose_content(completion, t)[None], size)[0])
+        row = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
         yield np.concatenate([header, row], axis=0)
 
 
@@ -332,6 +333,8 @@ def compose_content(completion: Completion, t: int) -> U8:
     """
     canvas = _checkerboard(*completion.clip.size)
     for obj in completion.objects:
+        if obj.content_rgba is None:
+            continue
         rgba = obj.content_rgba[t]
         alpha = rgba[..., 3:].astype(np.float32) / 255.0
         mixed = canvas * (1.0 - alpha) + rgba[..., :3] * alpha
@@ -349,14 +352,14 @@ def _checkerboard(height: int, width: int) -> U8:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _header(width: int) -> U8:
-    """The strip with the captions, (h, 3 * width + gaps, 3) uint8."""
+def _header(width: int, captions: Sequence[str]) -> U8:
+    """The strip with the captions, (h, panels * width + gaps, 3) uint8."""
     text_size = min(22, max(13, width // 28))
     height = (text_size * 2) // 2 * 2
-    strip = Image.new("RGB", (3 * width + 2 * _GAP, height), _BACKGROUND)
+    strip = Image.new("RGB", (len(captions) * (width + _GAP) - _GAP, height), _BACKGROUND)
     draw = ImageDraw.Draw(strip)
     font = ImageFont.load_default(text_size)
-    for i, caption in enumerate(_CAPTIONS):
+    for i, caption in enumerate(captions):
         centre = i * (width + _GAP) + width // 2
         draw.text((centre, height // 2), caption, font=font, fill=(236, 236, 236), anchor="mm")
     return np.asarray(strip)

@@ -131,7 +131,7 @@ class ObjectCompletion:
         amodal_masks: (T, H, W) bool, the whole object; contains the modal mask.
         probability: (T, H, W) float32 in [0, 1], the share of the K samples that cover the pixel; None when K == 1.
         content_rgba: (T, H, W, 4) uint8, the whole object's colours with straight alpha; alpha is 255 on the amodal
-            mask. On the modal mask the colours are the camera's own.
+            mask. On the modal mask the colours are the camera's own. None where only masks were asked for.
 
     Raises:
         ValueError: shapes that disagree, an amodal mask that misses visible pixels, probabilities outside [0, 1],
@@ -142,18 +142,17 @@ class ObjectCompletion:
     modal_masks: Bool
     amodal_masks: Bool
     probability: F32 | None
-    content_rgba: U8
+    content_rgba: U8 | None = None
 
     def __post_init__(self) -> None:
         _check_object_id(self.object_id)
         _check_array("modal_masks", self.modal_masks, np.bool_, "(T, H, W)")
         _check_array("amodal_masks", self.amodal_masks, np.bool_, "(T, H, W)")
-        _check_array("content_rgba", self.content_rgba, np.uint8, "(T, H, W, 4)")
         expected = self.modal_masks.shape
-        shapes: dict[str, tuple[int, ...]] = {
-            "amodal_masks": self.amodal_masks.shape,
-            "content_rgba": self.content_rgba.shape[:3],
-        }
+        shapes: dict[str, tuple[int, ...]] = {"amodal_masks": self.amodal_masks.shape}
+        if self.content_rgba is not None:
+            _check_array("content_rgba", self.content_rgba, np.uint8, "(T, H, W, 4)")
+            shapes["content_rgba"] = self.content_rgba.shape[:3]
         if self.probability is not None:
             _check_array("probability", self.probability, np.float32, "(T, H, W)")
             shapes["probability"] = self.probability.shape
@@ -170,6 +169,8 @@ class ObjectCompletion:
             low, high = float(self.probability.min()), float(self.probability.max())
             if not (0.0 <= low and high <= 1.0):
                 raise ValueError(f"probability: expected values in [0, 1], got {low:g} to {high:g}")
+        if self.content_rgba is None:
+            return
         clear = int((self.content_rgba[..., 3][self.amodal_masks] != 255).sum())
         if clear:
             raise ValueError(f"content_rgba: expected alpha 255 on the amodal mask, got {clear} pixels with less")
@@ -210,6 +211,8 @@ class Completion:
                     f"objects: expected masks of shape {expected} like the clip, got {obj.modal_masks.shape} "
                     f"for object {obj.object_id}"
                 )
+            if obj.content_rgba is None:
+                continue
             seen = obj.modal_masks
             changed = int((obj.content_rgba[seen][:, :3] != self.clip.frames_u8[seen]).any(axis=1).sum())
             if changed:

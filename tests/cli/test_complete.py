@@ -63,6 +63,16 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     module.complete = complete  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "diffvas.pipelines.completion", module)
+    loading = ModuleType("diffvas.pipelines.loading")
+    module.loaded = []  # type: ignore[attr-defined]
+
+    def load_pipelines(name: str, device: str, **options: Any) -> str:
+        module.loaded.append({"device": device, **options})  # type: ignore[attr-defined]
+        return name
+
+    loading.load_pipelines, loading.OFFICIAL = load_pipelines, ("owner/one",)  # type: ignore[attr-defined]
+    loading.OFFICIAL_LICENCE = "some licence"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "diffvas.pipelines.loading", loading)
     return module
 
 
@@ -146,11 +156,12 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
     "samples -1": ({"--samples": "-1"}, "argument --samples: expected a whole number of 1 or more, got '-1'"),
     "seed": ({"--seed": "-1"}, "argument --seed: expected a whole number from 0 to [0-9]+, got '-1'"),
     "device": ({"--device": "tpu"}, "argument --device: expected one of auto, cpu, cuda, got 'tpu'"),
-    "model": ({"--model": "huge"}, "argument --model: expected tiny, a folder .*got 'huge'"),
-    "model path": ({"--model": "./a/b"}, "argument --model: expected tiny, a folder .*got './a/b'"),
-    "no such depth": ({"--depth": "absent.npz"}, "argument --depth: expected an existing .*got no such path"),
+    "model": ({"--model": "huge"}, "argument --model: expected tiny, official, a folder .*got 'huge'"),
+    "model path": ({"--model": "./a/b"}, "argument --model: expected tiny, official, a folder .*got './a/b'"),
+    "no such depth": ({"--depth": "absent.npz"}, "argument --depth: .*absent.npz"),
     "depth shape": ({"--depth": "flat.npz"}, r"argument --depth: expected shape .* = \(4, 48, 64\).*got \(48, 64\)"),
-    "depth nan": ({"--depth": "holes.npz"}, "argument --depth: expected finite values, got 1 NaN"),
+    "guidance": ({"--guidance": "-1"}, "argument --guidance: expected a number of 0 or more, got '-1'"),
+    "sampler": ({"--sampler": "heun"}, "argument --sampler: expected one of euler, ays, dpm.., got 'heun'"),
     "depth count": ({"--depth": "few_masks"}, "argument --depth: expected 4 images, one per frame, got 2"),
     "depth colour": ({"--depth": "frames"}, "argument --depth: expected grey .*got mode RGB"),
 }
@@ -223,22 +234,57 @@ def test_good_request(
         "model": "tiny",
         "samples": 3,
         "steps": 5,
+        "sampler": None,
+        "guidance": None,
+        "interval": None,
         "seed": 7,
-        "device": "auto",
         "depth": [0.0, 9.0],
     }
     assert [obj["id"] for obj in result["objects"]] == [1, 2]
     assert result["clip"]["num_frames"] == T
     captured = capsys.readouterr()
     assert_matches(r"out: 2 objects, 4 frames, .* s in all, masks 0\.5 s\n$", captured.out)
-    assert captured.err.splitlines() == ["masks: 2/2", "write: 12/12"]
+    assert captured.err.splitlines() == [f"depth: {inputs / 'depth.npz'}", "masks: 2/2", "write: 12/12"]
 
 
 def test_defaults_are_left_to_the_model(inputs: Path, pipeline: ModuleType, tmp_path: Path) -> None:
     assert main.main(request(inputs, **{"--depth": "none"})) == 0
     settings = json.loads((tmp_path / "out" / "result.json").read_text())["settings"]
-    expected = {"model": "tiny", "samples": None, "steps": None, "seed": 0, "device": "auto", "depth": None}
-    assert settings == expected
+    asked = dict.fromkeys(("samples", "steps", "sampler", "guidance", "interval", "depth"))
+    assert settings == {"model": "tiny", "seed": 0, **asked}
+    assert pipeline.loaded == [  # type: ignore[attr-defined]
+        {
+            "device": "auto",
+            "dtype": "auto",
+            "behaviour": "default",
+            "content": True,
+            "offload": "none",
+            "compiled": False,
+        }
+    ]
+
+
+def test_how_to_sample_and_where(inputs: Path, pipeline: ModuleType, tmp_path: Path) -> None:
+    words = ["--only-masks", "--compile", "--guidance-interval", "0.1", "30"]
+    options = {"--sampler": "dpm++", "--guidance": "2", "--behaviour": "faithful", "--dtype": "float32"}
+    assert main.main(request(inputs, **options) + words) == 0
+    settings = json.loads((tmp_path / "out" / "result.json").read_text())["settings"]
+    assert (settings["sampler"], settings["guidance"], settings["interval"]) == ("dpm++", 2.0, [0.1, 30.0])
+    (loaded,) = pipeline.loaded  # type: ignore[attr-defined]
+    assert loaded["behaviour"] == "faithful" and loaded["dtype"] == "float32"
+    assert loaded["compiled"] is True and loaded["content"] is False
+
+
+def test_gaps_in_depth_are_filled_and_counted(
+    inputs: Path, pipeline: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(request(inputs, **{"--depth": "holes.npz"})) == 0
+    assert_matches("1 of 12288 values unknown, filled from the nearest known", capsys.readouterr().err)
+
+
+def test_licences_are_told(inputs: Path, pipeline: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(request(inputs, **{"--model": "official"})) == 0
+    assert "model: owner/one (some licence)\n" in capsys.readouterr().err
 
 
 def test_the_same_request_replaces_its_output(inputs: Path, pipeline: ModuleType, tmp_path: Path) -> None:
@@ -380,6 +426,9 @@ def complete(*args, **kwargs):
     time.sleep(120)
 module.complete = complete
 sys.modules["diffvas.pipelines.completion"] = module
+loading = types.ModuleType("diffvas.pipelines.loading")
+loading.load_pipelines, loading.OFFICIAL = (lambda name, device, **options: name), ()
+sys.modules["diffvas.pipelines.loading"] = loading
 sys.exit(main.main(sys.argv[1:]))
 """
 

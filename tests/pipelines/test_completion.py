@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 import diffvas
+from diffvas.diffusion.sampling import Sampling
 from diffvas.pipelines import completion
 from diffvas.pipelines.completion import complete
 from diffvas.types import Clip, Completion, ObjectTrack
 from factories import FRAMES, make_scene, tiny_model
+
+ONE_STEP = Sampling(steps=1, guidance=1.0)
 
 
 def video(frames: int, height: int, width: int) -> tuple[Clip, np.ndarray]:
@@ -123,7 +126,9 @@ def test_probability_is_the_share_of_samples() -> None:
     clip, modal = Clip(scene.frames_u8), scene.modal_mask(0)
     done = run(clip, modal, samples=3).objects[0]
     assert done.probability is not None
-    soft = completion.amodal_frames(tiny_model(), modal, None, 1, samples=3, steps=1, seed=0, tick=lambda: None)
+    soft = completion.amodal_frames(
+        tiny_model(), modal, None, 1, samples=3, sampling=ONE_STEP, seed=0, tick=lambda: None
+    )
     expected = ((soft >= 0.5) | modal).mean(0)
     np.testing.assert_allclose(done.probability, expected, atol=1e-6)
     assert len(np.unique(done.probability)) == 4
@@ -133,7 +138,7 @@ def test_probability_is_the_share_of_samples() -> None:
 def test_a_sample_does_not_depend_on_how_many_there_are() -> None:
     modal = make_scene().modal_mask(0)
     one, three = (
-        completion.amodal_frames(tiny_model(), modal, None, 1, samples=k, steps=1, seed=0, tick=lambda: None)
+        completion.amodal_frames(tiny_model(), modal, None, 1, samples=k, sampling=ONE_STEP, seed=0, tick=lambda: None)
         for k in (1, 3)
     )
     assert one.shape == (1, FRAMES, *modal.shape[1:]) and one.dtype == np.float32
@@ -188,10 +193,11 @@ def test_settings_and_seconds() -> None:
     result = run(clip, masks, samples=2, steps=3, seed=9)
     assert json.loads(json.dumps(result.settings)) == {
         "model": "random",
+        "behaviour": "default",
         "samples": 2,
-        "amodal_steps": 3,
-        "content_steps": 3,
         "seed": 9,
+        "amodal": {"steps": 3, "sampler": "euler", "guidance": 1.0},
+        "content": {"steps": 3, "sampler": "euler", "guidance": 1.0},
         "depth": False,
         "device": "cpu",
         "dtype": "float32",
@@ -210,7 +216,6 @@ def test_masks_of_one_object_will_do() -> None:
 
 CLIP, MASKS = video(2, 32, 64)
 TRACK = ObjectTrack(1, MASKS)
-HOLES = np.where(MASKS, np.nan, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -224,13 +229,19 @@ HOLES = np.where(MASKS, np.nan, 1.0)
         (MASKS * np.arange(1, 3)[:, None, None], {}, "tracks: expected masks of one object .* several labels"),
         (MASKS & False, {}, "expected at least one visible pixel"),
         ([TRACK], {"depth": np.ones((2, 32, 63))}, r"depth: expected \(2, 32, 64\) .* got \(2, 32, 63\)"),
-        ([TRACK], {"depth": HOLES}, "depth: expected finite values, got NaN or infinity"),
+        ([TRACK], {"depth": np.full(MASKS.shape, np.nan)}, "depth: expected at least one finite value"),
+        ([TRACK], {"sampler": "heun"}, r"sampler: expected one of euler, ays, dpm\+\+, got 'heun'"),
+        ([TRACK], {"guidance": -1.0}, "guidance: expected a number of 0 or more, got -1.0"),
         ([TRACK], {"samples": 0}, "samples: expected a whole number of at least 1, got 0"),
         ([TRACK], {"samples": 1.5}, "samples: expected a whole number of at least 1, got 1.5"),
         ([TRACK], {"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
         ([TRACK], {"steps": True}, "steps: expected a whole number of at least 1, got True"),
         ([TRACK], {"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
-        ([TRACK], {"model": "huge"}, "model: expected one of tiny, a folder or a hub id like user/name, got 'huge'"),
+        (
+            [TRACK],
+            {"model": "huge"},
+            "model: expected one of tiny, official, a folder or a hub id like owner/name, got 'huge'",
+        ),
         ([TRACK], {"model": "huge", "device": "tpu"}, "device: expected auto, cpu or cuda, got 'tpu'"),
     ],
 )
@@ -246,12 +257,12 @@ def test_colours_meet_at_the_border_of_the_visible_part() -> None:
     generated = np.full((2, 32, 64, 3), 0.2, np.float32)
     camera = np.full((2, 32, 64, 3), 0.6, np.float32)
     camera[:, :, 24:32] = 0.8
-    matched = completion.match_visible(generated, camera, modal, amodal)
+    matched = completion.match_visible(generated, camera, modal, amodal, 0.15)
     assert matched[0, 16, 34, 0] == pytest.approx(0.8, abs=0.06)  # just outside: no seam
     mean = camera[modal].mean()
     assert matched[0, 16, 63, 0] == pytest.approx(mean, abs=0.03)  # far away: the object's mean colour
     np.testing.assert_allclose(matched[1], mean, atol=1e-3)  # so too in a frame where nothing is visible
     generated[1, 16, 32] = 0.9
-    detailed = completion.match_visible(generated, camera, modal, amodal)
+    detailed = completion.match_visible(generated, camera, modal, amodal, 0.15)
     assert detailed[1, 16, 32, 0] > mean + 0.1  # what the model draws comes on top
-    np.testing.assert_array_equal(completion.match_visible(generated, camera, modal & False, amodal), generated)
+    np.testing.assert_array_equal(completion.match_visible(generated, camera, modal & False, amodal, 0.15), generated)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from diffvas.diffusion import conditioning, edm
-from diffvas.pipelines.diffusion_vas import ConditionLatents, DiffusionVASPipeline
+from diffvas.diffusion.sampling import Sampling
+from diffvas.pipelines.diffusion_vas import BEHAVIOURS, PLAIN, ConditionLatents, DiffusionVASPipeline, Fast
 from factories import FRAMES, HEIGHT, WIDTH, tiny_model
 
 h, w = HEIGHT // 8, WIDTH // 8
@@ -76,6 +77,11 @@ def test_a_saved_pipeline_gives_the_same(pipe: DiffusionVASPipeline, tmp_path: P
     assert torch.equal(*outputs)
 
 
+def draw(pipe: DiffusionVASPipeline, given: ConditionLatents, **how: Any) -> torch.Tensor:
+    """One sample, as latents."""
+    return pipe.denoise(given, [seeded()], pipe.sampling(**how))[0]
+
+
 def test_order_of_draws(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
     """Noise of condition A, of condition B, then the initial latents, from one generator."""
     pipe(images(0), images(1), generator=seeded(), steps=1, guidance=1.0)
@@ -91,6 +97,13 @@ def test_order_of_draws(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
     torch.testing.assert_close(x[0, :, 8:], b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def plain(pipe: DiffusionVASPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without fast paths: the tokens go the way that diffusers made for them."""
+    monkeypatch.setattr(pipe, "fast", PLAIN)
+
+
+@pytest.mark.usefixtures("plain")
 def test_what_the_network_is_told(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
     pipe(images(0), images(1), generator=seeded(), steps=3, guidance=1.0, noise=0.3)
     torch.testing.assert_close(torch.stack([c["t"] for c in recorder.calls]), edm.c_noise(edm.karras_sigmas(3)[:-1]))
@@ -111,9 +124,10 @@ def test_condition_b_may_be_unknown(pipe: DiffusionVASPipeline, recorder: Record
     assert x[:, :, 8:].abs().max() == 0
 
 
+@pytest.mark.usefixtures("plain")
 def test_guidance_runs_null_and_condition_side_by_side(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
     given = conditions(pipe)
-    z = pipe.denoise(given, seeded(), steps=1, guidance=2.0)
+    z = draw(pipe, given, steps=1, guidance=2.0)
     call = recorder.calls[0]
     assert call["x"].shape[0] == call["tokens"].shape[0] == call["ids"].shape[0] == 2
     assert call["x"][0, :, 4:].abs().max() == 0 and call["tokens"][0].abs().max() == 0
@@ -127,21 +141,22 @@ def test_guidance_runs_null_and_condition_side_by_side(pipe: DiffusionVASPipelin
 
 def test_guidance_of_one_is_the_condition_alone(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
     given = conditions(pipe)
-    alone = pipe.denoise(given, seeded(), steps=2, guidance=1.0)
+    alone = draw(pipe, given, steps=2, guidance=1.0)
     assert {len(c["x"]) for c in recorder.calls} == {1}, "the null half was computed for nothing"
-    both = pipe.denoise(given, seeded(), steps=2, guidance=1.0 + 1e-6)
+    both = draw(pipe, given, steps=2, guidance=1.0 + 1e-6)
     torch.testing.assert_close(alone, both, rtol=1e-3, atol=1e-3)
 
 
 def test_guidance_of_one_with_the_real_network(pipe: DiffusionVASPipeline) -> None:
     given = conditions(pipe)
-    alone = pipe.denoise(given, seeded(), steps=1, guidance=1.0)
-    both = pipe.denoise(given, seeded(), steps=1, guidance=1.0 + 1e-6)
-    far = pipe.denoise(given, seeded(), steps=1, guidance=3.0)
+    alone = draw(pipe, given, steps=1, guidance=1.0)
+    both = draw(pipe, given, steps=1, guidance=1.0 + 1e-6)
+    far = draw(pipe, given, steps=1, guidance=3.0)
     torch.testing.assert_close(alone, both, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(alone, far, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.usefixtures("plain")
 def test_every_frame_attends_to_the_tokens_of_all_frames(pipe: DiffusionVASPipeline) -> None:
     seen = []
 
@@ -152,7 +167,7 @@ def test_every_frame_attends_to_the_tokens_of_all_frames(pipe: DiffusionVASPipel
     hook = block.attn2.register_forward_pre_hook(look, with_kwargs=True)
     given = conditions(pipe)
     try:
-        first = pipe.denoise(given, seeded(), steps=1, guidance=1.5)
+        first = draw(pipe, given, steps=1, guidance=1.5)
     finally:
         hook.remove()
     context = seen[0]
@@ -161,8 +176,55 @@ def test_every_frame_attends_to_the_tokens_of_all_frames(pipe: DiffusionVASPipel
     assert all(torch.equal(frame, given.tokens) for frame in context[FRAMES:])
     tokens = given.tokens.clone()
     tokens[3] += 1
-    second = pipe.denoise(ConditionLatents(given.latents, tokens, given.noise), seeded(), steps=1, guidance=1.5)
+    second = draw(pipe, ConditionLatents(given.latents, tokens, given.noise), steps=1, guidance=1.5)
     assert (first[0] - second[0]).abs().max() > 0
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_fast_paths_change_nothing(
+    pipe: DiffusionVASPipeline, guidance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One twin for all of them; 3 samples so that a batch is cut unevenly."""
+    sampling = pipe.sampling(steps=2, guidance=guidance)
+    results = []
+    for fast in (PLAIN, Fast(shared_context=True, encode_chunk=3, samples=2), Fast(False, 16, 3)):
+        monkeypatch.setattr(pipe, "fast", fast)
+        given = pipe.encode_conditions(images(0), images(1), seeded())
+        results.append(pipe.denoise(given, [seeded(k) for k in range(3)], sampling))
+    assert results[0].shape == (3, FRAMES, 4, h, w)
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=1e-3, atol=1e-3)
+
+
+def test_guidance_acts_inside_its_interval_only(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
+    sampling = Sampling(steps=5, guidance=2.0, interval=(0.05, 20.0))
+    pipe.denoise(conditions(pipe), [seeded()], sampling)
+    inside = [0.05 <= float(sigma) <= 20 for sigma in edm.karras_sigmas(5)[:-1]]
+    assert any(inside) and not all(inside)
+    assert [len(call["x"]) for call in recorder.calls] == [2 if i else 1 for i in inside]
+
+
+def test_an_interval_with_the_real_network(pipe: DiffusionVASPipeline) -> None:
+    """The shared context has to follow: with and without a null half in one run."""
+    everywhere = Sampling(steps=3, guidance=2.0)
+    nowhere = Sampling(steps=3, guidance=2.0, interval=(0.0, 0.0))
+    part = Sampling(steps=3, guidance=2.0, interval=(1.0, 1000.0))
+    given = conditions(pipe)
+    one, none, some = (pipe.denoise(given, [seeded()], s) for s in (everywhere, nowhere, part))
+    torch.testing.assert_close(none, pipe.denoise(given, [seeded()], Sampling(steps=3, guidance=1.0)))
+    assert not torch.allclose(some, one, atol=1e-3) and not torch.allclose(some, none, atol=1e-3)
+
+
+def test_attention_is_as_it_was_afterwards(pipe: DiffusionVASPipeline) -> None:
+    before = pipe.unet.attn_processors
+    draw(pipe, conditions(pipe), steps=1, guidance=1.5)
+    assert pipe.unet.attn_processors == before
+    with pytest.raises(ValueError, match="interval: expected none in faithful behaviour"):
+        pipe.behaviour = BEHAVIOURS["faithful"]
+        try:
+            pipe.denoise(conditions(pipe), [seeded()], Sampling(steps=2, interval=(1.0, 2.0)))
+        finally:
+            pipe.behaviour = BEHAVIOURS["default"]
 
 
 def test_one_clip_does_not_depend_on_the_one_before(pipe: DiffusionVASPipeline) -> None:
@@ -173,7 +235,7 @@ def test_one_clip_does_not_depend_on_the_one_before(pipe: DiffusionVASPipeline) 
 
 def test_steps_are_counted(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
     ticks: list[int] = []
-    pipe.denoise(conditions(pipe), seeded(), 4, 1.0, lambda: ticks.append(1))
+    pipe.denoise(conditions(pipe), [seeded()], pipe.sampling(steps=4, guidance=1.0), lambda: ticks.append(1))
     assert len(ticks) == len(recorder.calls) == 4
     recorder.calls.clear()
     pipe(images(0), None, generator=seeded())
@@ -196,8 +258,8 @@ A = torch.zeros(FRAMES, 3, HEIGHT, WIDTH)
         (A[:, :, :24], None, {}, "modal_mask: expected"),
         (A[:, :, :, :40], None, {}, r"modal_mask: .* got \(5, 3, 32, 40\)"),
         (A, A[:2], {}, r"depth: expected \(5, 3, 32, 64\) like modal_mask, got \(2, 3, 32, 64\)"),
-        (A, A, {"steps": 0}, "steps: expected at least 1, got 0"),
-        (A, A, {"guidance": -0.5}, "guidance: expected 0 or more, got -0.5"),
+        (A, A, {"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
+        (A, A, {"guidance": -0.5}, "guidance: expected a number of 0 or more, got -0.5"),
     ],
 )
 def test_bad_inputs(

@@ -76,6 +76,7 @@ def picture(completion: Completion, scene: SceneClip, columns: int = 4) -> np.nd
     from diffvas.export import draw_overlay, object_colour
 
     done = completion.objects[0]
+    assert done.content_rgba is not None
     colour = object_colour(done.object_id)
     hidden = (scene.amodal_masks[0] & ~scene.modal_mask(0)).sum((1, 2))
     worst = int(hidden.argmax())
@@ -109,6 +110,7 @@ def print_table(completion: Completion, scene: SceneClip) -> None:
     from diffvas.metrics.mask import StrictScore
 
     done, truth, modal = completion.objects[0], scene.amodal_masks[0], scene.modal_mask(0)
+    assert done.content_rgba is not None
     found = truth & ~modal & done.amodal_masks  # colours are compared where there is something hidden and it was found
     table = Table(title="demo clip against its ground truth (strict rules)")
     for name, justify in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from torch.nn import functional as F
@@ -33,21 +35,52 @@ def encode(vae: AutoencoderKLTemporalDecoder, x: torch.Tensor, chunk: int = 8) -
     return torch.cat([vae.encode(part.to(vae.dtype)).latent_dist.mode() for part in x.split(chunk)])
 
 
-def decode(vae: AutoencoderKLTemporalDecoder, z: torch.Tensor, chunk: int = 8) -> torch.Tensor:
-    """Frames from scaled latents of one clip, ``chunk`` consecutive frames at a time.
+def decode_chunks(vae: AutoencoderKLTemporalDecoder, z: torch.Tensor, chunk: int = 8) -> Iterator[torch.Tensor]:
+    """Frames from scaled latents of one clip, ``chunk`` consecutive frames at a time (its convolutions over time see no
+    further).
 
     Args:
         z: (T, 4, h, w), scaled by the VAE's ``scaling_factor``.
 
-    Returns:
-        (T, 3, 8h, 8w) float32, about [-1, 1], not clamped.
+    Yields:
+        (up to chunk, 3, 8h, 8w) float32, about [-1, 1], not clamped, on the VAE's device.
     """
     z = z.to(vae.dtype) / vae.config.scaling_factor
-    return torch.cat([vae.decode(part, num_frames=len(part)).sample.float() for part in z.split(chunk)])
+    for part in z.split(chunk):
+        yield vae.decode(part, num_frames=len(part)).sample.float()
+
+
+def decode(vae: AutoencoderKLTemporalDecoder, z: torch.Tensor, chunk: int = 8) -> torch.Tensor:
+    """(T, 3, 8h, 8w) float32: all of ``decode_chunks`` at once."""
+    return torch.cat(list(decode_chunks(vae, z, chunk)))
+
+
+def remap_nonnegative(x: torch.Tensor) -> torch.Tensor:
+    """``2x - 1`` once more for every frame of (T, 3, H, W) without a negative value, as the reference's image processor
+    does to bright or near frames; only for results like its own."""
+    bright = x.flatten(1).amin(1) >= 0
+    return torch.where(bright[:, None, None, None], x * 2 - 1, x)
+
+
+def shrink(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize as SVD does before its CLIP tower: a Gaussian against aliasing, then bicubic with corners aligned.
+
+    Args:
+        x: (N, C, H, W) float32. size: (height, width); larger than H, W will do too.
+    """
+    for axis, (have, want) in enumerate(zip(x.shape[2:], size, strict=True)):
+        sigma = max((have / want - 1) / 2, 0.001)
+        radius = max(int(max(4 * sigma, 3)) // 2, 1)
+        at = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+        kernel = torch.exp(-(at**2) / (2 * sigma**2))
+        kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, -1)
+        shape, pad = ((-1, 1), (0, 0, radius, radius)) if axis == 0 else ((1, -1), (radius, radius, 0, 0))
+        x = F.conv2d(F.pad(x, pad, mode="reflect"), kernel.unflatten(2, shape), groups=x.shape[1])
+    return F.interpolate(x, size, mode="bicubic", align_corners=True)
 
 
 def clip_pixels(x: torch.Tensor, image_size: int) -> torch.Tensor:
-    """Frames as a CLIP tower wants them: anti-aliased bicubic to a square, CLIP's normalisation.
+    """Frames as a CLIP tower wants them: shrunk to a square, with CLIP's normalisation.
 
     Args:
         x: (N, 3, H, W) in [-1, 1].
@@ -55,7 +88,7 @@ def clip_pixels(x: torch.Tensor, image_size: int) -> torch.Tensor:
     Returns:
         (N, 3, image_size, image_size) float32.
     """
-    x = F.interpolate(x.float(), (image_size, image_size), mode="bicubic", align_corners=True, antialias=True)
+    x = shrink(x.float(), (image_size, image_size))
     mean = torch.tensor(CLIP_MEAN, device=x.device).view(1, 3, 1, 1)
     std = torch.tensor(CLIP_STD, device=x.device).view(1, 3, 1, 1)
     return ((x + 1) / 2 - mean) / std

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
 from diffvas import arrays
+from diffvas.diffusion.sampling import Sampling
+from diffvas.pipelines.diffusion_vas import DiffusionVASPipeline
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
 from diffvas.pipelines.order import may_be_hidden
 from diffvas.pipelines.windows import blend_windows, plan_windows
@@ -45,8 +49,6 @@ def check_inputs(clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None)
             )
     if depth is not None and depth.shape != expected:
         raise ValueError(f"depth: expected {expected} frames, height, width like the clip, got {depth.shape}")
-    if depth is not None and not np.isfinite(depth).all():
-        raise ValueError("depth: expected finite values, got NaN or infinity")
 
 
 def check_number(name: str, value: int, least: int) -> None:
@@ -80,7 +82,7 @@ def amodal_frames(
     object_id: int,
     *,
     samples: int,
-    steps: int,
+    sampling: Sampling,
     seed: int,
     tick: Callable[[], None],
 ) -> Array:
@@ -88,21 +90,43 @@ def amodal_frames(
 
     Args:
         modal: (T, h, w) bool at the model's size. depth: (T, h, w) float32 in [0, 1] or None.
-        tick: called once per UNet step.
+        tick: called once per sample and UNet step.
     """
     windows = plan_windows(in_view(modal), model.frames)
-    pipe = model.amodal
-    guidance = pipe.config.defaults["guidance"]
     out: list[list[Array]] = [[] for _ in range(samples)]
     for w, frames in enumerate(windows):
         a = arrays.masks_to_signed(modal[frames])
         # a caller that resized may be beyond 1 by a rounding error
         b = None if depth is None else arrays.depth_to_signed(depth[frames].clip(0, 1))
-        conditions = pipe.encode_conditions(a, b, window_generator(seed, object_id, 0, w, 0))
-        for k in range(samples):
-            z = pipe.denoise(conditions, window_generator(seed, object_id, 1, w, k), steps, guidance, tick)
-            out[k].append(pipe.decode(z).mean(1).cpu().numpy())
+        keys = [(seed, object_id, 1, w, k) for k in range(samples)]
+        shared = (seed, object_id, 0, w, 0)
+        for k, z in enumerate(draw_latents(model.amodal, a, b, shared, keys, sampling, tick)):
+            out[k].append(model.amodal.decode(z).mean(1).numpy())
     return np.stack([blend_windows(len(modal), windows, sample) for sample in out])
+
+
+def draw_latents(
+    pipe: DiffusionVASPipeline,
+    a: torch.Tensor,
+    b: torch.Tensor | None,
+    shared: tuple[int, int, int, int, int],
+    keys: Sequence[tuple[int, int, int, int, int]],
+    sampling: Sampling,
+    tick: Callable[[], None],
+) -> Iterator[torch.Tensor]:
+    """(T, 4, h, w) scaled latents, one sample per key.
+
+    Args:
+        a, b: (T, 3, h, w) conditions in [-1, 1]. shared, keys: what the condition noise and each sample derive from;
+            the released inference draws all of a sample from one generator and encodes anew for every sample.
+    """
+    if pipe.behaviour.frame_tokens:
+        for key in keys:
+            generator = window_generator(*key)
+            yield pipe.denoise(pipe.encode_conditions(a, b, generator), [generator], sampling, tick)[0]
+        return
+    conditions = pipe.encode_conditions(a, b, window_generator(*shared))
+    yield from pipe.denoise(conditions, [window_generator(*key) for key in keys], sampling, tick)
 
 
 def content_frames(
@@ -112,7 +136,7 @@ def content_frames(
     amodal: Array,
     object_id: int,
     *,
-    steps: int,
+    sampling: Sampling,
     seed: int,
     tick: Callable[[], None],
 ) -> Array:
@@ -123,23 +147,18 @@ def content_frames(
     """
     windows = plan_windows(in_view(modal), model.frames)
     pipe = model.content
+    assert pipe is not None
     visible = arrays.composite_on_white(rgb, modal)
     results = []
     for w, frames in enumerate(windows):
         a, b = arrays.to_signed(visible[frames]), arrays.masks_to_signed(amodal[frames])
-        conditions = pipe.encode_conditions(a, b, window_generator(seed, object_id, 2, w, 0))
-        z = pipe.denoise(
-            conditions, window_generator(seed, object_id, 3, w, 0), steps, pipe.config.defaults["guidance"], tick
-        )
-        results.append(pipe.decode(z).permute(0, 2, 3, 1).cpu().numpy())
+        shared, key = (seed, object_id, 2, w, 0), (seed, object_id, 3, w, 0)
+        (z,) = draw_latents(pipe, a, b, shared, [key], sampling, tick)
+        results.append(pipe.decode(z).permute(0, 2, 3, 1).numpy())
     return blend_windows(len(modal), windows, results)
 
 
-# share of the generated detail that is kept; measured on validation scenes, see the card of the bundled models
-DETAIL = 0.15
-
-
-def match_visible(generated: Array, rgb: Array, modal: Array, amodal: Array) -> Array:
+def match_visible(generated: Array, rgb: Array, modal: Array, amodal: Array, detail: float) -> Array:
     """Low frequencies from the camera, detail from the model: colours that meet those of the visible part.
 
     The camera's visible colours are spread by a normalised Gaussian over their surroundings, going over into the clip's
@@ -148,6 +167,7 @@ def match_visible(generated: Array, rgb: Array, modal: Array, amodal: Array) -> 
 
     Args:
         generated, rgb: (T, h, w, 3) float32 in [0, 1]. modal, amodal: (T, h, w) bool.
+        detail: share of the generated detail that is kept; a model's own measured setting.
     """
     if not modal.any():
         return generated
@@ -165,7 +185,7 @@ def match_visible(generated: Array, rgb: Array, modal: Array, amodal: Array) -> 
         share = cv2.GaussianBlur(on, (0, 0), 1.5)[..., None].clip(0.3, 1)
         clean = (1 - (1 - generated[t]) / share).clip(0, 1)
         low = smooth(clean, on, clean)
-        out[t] = smooth(rgb[t], modal[t].astype(np.float32), overall) + DETAIL * (clean - low)
+        out[t] = smooth(rgb[t], modal[t].astype(np.float32), overall) + detail * (clean - low)
     return out.clip(0, 1)
 
 
@@ -196,14 +216,16 @@ def grow_masks(soft: Array, threshold: float, size: tuple[int, int]) -> Array:
     return np.stack([cv2.resize(s, size[::-1], interpolation=cv2.INTER_LINEAR) >= threshold for s in soft])
 
 
-def cut_masks(soft: Array, threshold: float, modal: Array, room: Array | None) -> Array:
+def cut_masks(soft: Array, threshold: float, modal: Array, room: Array | None, *, faithful: bool = False) -> Array:
     """(T, H, W) bool amodal masks from soft ones (T, h, w): what is visible, and what may be hidden and is likely.
 
     Args:
         modal: (T, H, W) bool. room: (T, H, W) bool, where something nearer is seen (``order.may_be_hidden``); None
             where there is no depth to tell.
+        faithful: cut first and resize by nearest neighbour then, as the reference does.
     """
-    whole = grow_masks(soft, threshold, (modal.shape[1], modal.shape[2]))
+    size = (modal.shape[1], modal.shape[2])
+    whole = arrays.resize_masks_nearest(soft > threshold, size) if faithful else grow_masks(soft, threshold, size)
     return modal | (whole if room is None else whole & room)
 
 
@@ -213,35 +235,42 @@ def in_view(masks: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """How often and how long to denoise, with nothing left open."""
+class Plan:
+    """How to draw both stages, with nothing left open; ``content`` is None where only masks are wanted."""
 
     samples: int
-    amodal_steps: int
-    content_steps: int
+    amodal: Sampling
+    content: Sampling | None
     seed: int
 
     @classmethod
-    def of(cls, model: CompletionModel, samples: int | None, steps: int | None, seed: int) -> Numbers:
+    def of(cls, model: CompletionModel, samples: int | None, seed: int, **asked: Any) -> Plan:
         """What was asked for, else the model's measured defaults."""
-        first, second = model.amodal.config.defaults, model.content.config.defaults
-        return cls(
-            int(first["samples"] if samples is None else samples),
-            int(first["steps"] if steps is None else steps),
-            int(second["steps"] if steps is None else steps),
-            int(seed),
-        )
+        stages = [None if pipe is None else pipe.sampling(**asked) for pipe in (model.amodal, model.content)]
+        assert stages[0] is not None
+        default = model.amodal.config.defaults["samples"]
+        return cls(int(default if samples is None else samples), stages[0], stages[1], int(seed))
+
+    def settings(self) -> dict[str, Any]:
+        """For ``result.json``."""
+        found: dict[str, Any] = {"samples": self.samples, "seed": self.seed}
+        for stage, sampling in (("amodal", self.amodal), ("content", self.content)):
+            if sampling is not None:
+                low, high = sampling.interval
+                found[stage] = {"steps": sampling.steps, "sampler": sampling.sampler, "guidance": sampling.guidance}
+                if sampling.interval != Sampling.interval:
+                    found[stage]["interval"] = [low, high if math.isfinite(high) else None]
+        return found
 
 
 class Meter:
     """Counts UNet steps for ``progress`` and seconds per stage."""
 
-    def __init__(self, progress: Progress | None, windows: int, numbers: Numbers):
+    def __init__(self, progress: Progress | None, windows: int, plan: Plan):
         self.progress = progress
-        self.total = {
-            "amodal": windows * numbers.samples * numbers.amodal_steps,
-            "content": windows * numbers.content_steps,
-        }
+        self.total = {"amodal": windows * plan.samples * plan.amodal.steps}
+        if plan.content is not None:
+            self.total["content"] = windows * plan.content.steps
         self.done = {"amodal": 0, "content": 0}
         self.seconds: dict[str, float] = {}
 
@@ -260,7 +289,7 @@ class Meter:
 
 
 def complete_object(
-    model: CompletionModel, clip: Clip, track: ObjectTrack, depth: Array | None, numbers: Numbers, meter: Meter
+    model: CompletionModel, clip: Clip, track: ObjectTrack, depth: Array | None, plan: Plan, meter: Meter
 ) -> ObjectCompletion:
     """One object of a clip; independent of all others. The models see a box around it, the result is the whole frame.
 
@@ -269,39 +298,60 @@ def complete_object(
     """
     box = model.focus_box(track.modal_masks)
     near = ObjectTrack(track.object_id, np.ascontiguousarray(box.crop(track.modal_masks)))
-    view = Clip(np.ascontiguousarray(box.crop(clip.frames_u8)), clip.fps, clip.name)
     with meter.timed("amodal"):
         soft = soft_masks(
-            model, near.modal_masks, None if depth is None else box.crop(depth), track.object_id, numbers, meter
+            model, near.modal_masks, None if depth is None else box.crop(depth), track.object_id, plan, meter
         )
         threshold = float(model.amodal.config.defaults["threshold"])
-        mean = soft.mean(0)
-        room = None if depth is None else box.crop(may_be_hidden(depth, track.modal_masks))
-        amodal = cut_masks(mean, threshold, near.modal_masks, room)
+        room = box.crop(may_be_hidden(depth, track.modal_masks)) if model.depth_rule and depth is not None else None
+        cut = partial(
+            cut_masks, threshold=threshold, modal=near.modal_masks, room=room, faithful=model.behaviour == "faithful"
+        )
+        amodal = cut(soft.mean(0))
         probability = None
-        if numbers.samples > 1:
+        if plan.samples > 1:
             probability = np.zeros(amodal.shape, np.float32)
             for sample in soft:
-                probability += cut_masks(sample, threshold, near.modal_masks, room)
-            probability = box.paste(probability / numbers.samples, clip.size)
-    with meter.timed("content"):
-        size = soft.shape[2:]
-        modal, rgb = shrink_masks(near.modal_masks, size), arrays.resize_u8(view.frames_u8, size)
-        whole = shrink_masks(amodal, size) | modal
-        tick = partial(meter.tick, "content")
-        content = content_frames(
-            model, rgb, modal, whole, track.object_id, steps=numbers.content_steps, seed=numbers.seed, tick=tick
-        )
-        content = match_visible(content, rgb.astype(np.float32) / 255, modal, whole)
-        rgba = layer(view, near, amodal, content)
-    return ObjectCompletion(
-        track.object_id, track.modal_masks, box.paste(amodal, clip.size), probability, box.paste(rgba, clip.size)
-    )
+                probability += cut(sample)
+            probability = box.paste(probability / plan.samples, clip.size)
+        model.amodal.maybe_free_model_hooks()
+    rgba = None
+    if plan.content is not None:
+        with meter.timed("content"):
+            view = Clip(np.ascontiguousarray(box.crop(clip.frames_u8)), clip.fps, clip.name)
+            rgba = box.paste(object_content(model, view, near, amodal, plan, meter), clip.size)
+    return ObjectCompletion(track.object_id, track.modal_masks, box.paste(amodal, clip.size), probability, rgba)
 
 
-def soft_masks(
-    model: CompletionModel, modal: Array, depth: Array | None, key: int, numbers: Numbers, meter: Meter
+def object_content(
+    model: CompletionModel, view: Clip, near: ObjectTrack, amodal: Array, plan: Plan, meter: Meter
 ) -> Array:
+    """(T, H, W, 4) uint8: stage 2 on what is in the focus box.
+
+    Args:
+        view, near, amodal: the clip, the visible masks and the whole ones, cropped alike.
+    """
+    assert model.content is not None and plan.content is not None
+    size = model.working_size(*view.size)
+    modal, rgb = shrink_masks(near.modal_masks, size), arrays.resize_u8(view.frames_u8, size)
+    whole = shrink_masks(amodal, size) | modal
+    content = content_frames(
+        model,
+        rgb,
+        modal,
+        whole,
+        near.object_id,
+        sampling=plan.content,
+        seed=plan.seed,
+        tick=partial(meter.tick, "content"),
+    )
+    model.content.maybe_free_model_hooks()
+    if model.detail is not None:
+        content = match_visible(content, rgb.astype(np.float32) / 255, modal, whole, model.detail)
+    return layer(view, near, amodal, content)
+
+
+def soft_masks(model: CompletionModel, modal: Array, depth: Array | None, key: int, plan: Plan, meter: Meter) -> Array:
     """(K, T, h, w) float32 in [0, 1] at the model's size, from what is in the focus box at the source's size.
 
     Args:
@@ -313,9 +363,9 @@ def soft_masks(
         shrink_masks(modal, size),
         None if depth is None else arrays.normalise_depth(arrays.resize_float(arrays.normalise_depth(depth), size)),
         key,
-        samples=numbers.samples,
-        steps=numbers.amodal_steps,
-        seed=numbers.seed,
+        samples=plan.samples,
+        sampling=plan.amodal,
+        seed=plan.seed,
         tick=lambda: meter.tick("amodal"),
     )
 
@@ -328,6 +378,9 @@ def complete(
     depth: Array | None = None,
     samples: int | None = None,
     steps: int | None = None,
+    sampler: str | None = None,
+    guidance: float | None = None,
+    interval: tuple[float, float] | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
@@ -337,10 +390,13 @@ def complete(
     Args:
         clip: any size, any length.
         tracks: the objects' modal masks; one object's masks (T, H, W) bool will do.
-        model: ``tiny`` (bundled), a folder, a hub id, or what ``load_pipelines`` returned.
-        depth: (T, H, W) float, inverse depth in any unit (larger = nearer), or None where there is none.
+        model: what ``load_pipelines`` takes, or what it returned (half precision, faithful behaviour, masks only, ...
+            are chosen there).
+        depth: (T, H, W) float, inverse depth in any unit (larger = nearer), or None where there is none. NaN and
+            infinity mean unknown.
         samples: how many amodal samples to take; the mask is where their mean is above the model's threshold.
-        steps: denoising steps of both stages. ``samples`` and ``steps`` are the model's measured defaults where None.
+        steps, sampler, guidance, interval: how both stages are drawn, see ``diffusion.sampling.Sampling``. These and
+            ``samples`` are the model's measured defaults where None.
         seed: 0 or more; results depend on it and on each object alone, not on the other objects.
         device: auto, cpu or cuda; where ``model`` is loaded already, its own counts.
         progress: called as (stage, UNet steps done, of all).
@@ -354,23 +410,26 @@ def complete(
     tracks = as_tracks(tracks)
     depth = None if depth is None else np.asarray(depth)
     check_inputs(clip, tracks, depth)
-    for name, count in (("samples", samples), ("steps", steps)):
-        if count is not None:
-            check_number(name, count, 1)
+    depth = None if depth is None else arrays.clean_depth(depth)
+    if samples is not None:
+        check_number("samples", samples, 1)
     check_number("seed", seed, 0)
+    asked: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance, "interval": interval}
+    Sampling(**{name: value for name, value in asked.items() if value is not None})  # complain before loading
     began = time.perf_counter()
     if not isinstance(model, CompletionModel):
         model = load_pipelines(model, device)
-    numbers = Numbers.of(model, samples, steps, seed)
+    plan = Plan.of(model, samples, seed, **asked)
     windows = sum(len(plan_windows(in_view(t.modal_masks), model.frames)) for t in tracks)
-    meter = Meter(progress, windows, numbers)
+    meter = Meter(progress, windows, plan)
     meter.seconds["load"] = time.perf_counter() - began
-    objects = tuple(complete_object(model, clip, track, depth, numbers, meter) for track in tracks)
+    objects = tuple(complete_object(model, clip, track, depth, plan, meter) for track in tracks)
     settings = {
         "model": model.name,
-        **asdict(numbers),
+        "behaviour": model.behaviour,
+        **plan.settings(),
         "depth": depth is not None,
         "device": str(model.device),
-        "dtype": str(model.amodal.dtype).removeprefix("torch."),
+        "dtype": str(model.amodal.unet.dtype).removeprefix("torch."),
     }
     return Completion(clip, objects, settings, meter.seconds)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -13,12 +14,69 @@ from diffusers import (
     EulerDiscreteScheduler,
     UNetSpatioTemporalConditionModel,
 )
+from diffusers.models.resnet import SpatioTemporalResBlock
+from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
-from diffvas.diffusion import conditioning
+from diffvas.diffusion import conditioning, edm
+from diffvas.diffusion.context import SharedContext, frame_context
+from diffvas.diffusion.sampling import Sampling, sample
 
 # stage -> (condition A, condition B); CLIP tokens come from condition A
 CONDITIONS = {"amodal": ("modal_mask", "depth"), "content": ("modal_rgb", "amodal_mask")}
+
+# what a model does where its own ``defaults`` say nothing: the paper's numbers. ``area`` (pixels per frame) and
+# ``frames`` are what it works on, ``decode_chunk`` is frames per call of the decoder.
+PAPER_DEFAULTS = {
+    "steps": 25,
+    "samples": 1,
+    "guidance": 1.5,
+    "threshold": 200 / 255,
+    "area": 256 * 512,
+    "frames": 25,
+    "decode_chunk": 8,
+}
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Where the released inference does something else than its training.
+
+    Attributes:
+        fps, motion_bucket: the first two added time ids; training has 8 and 127, the released inference 7 and 127.
+        frame_tokens: every frame sees its own CLIP token only, and with guidance the tokens are ordered null, first
+            frame, null, second frame, ..., while the latents are all null, then all conditional.
+        remap: condition frames without a negative value are mapped by ``2x - 1`` once more.
+    """
+
+    fps: int = conditioning.TRAIN_FPS
+    motion_bucket: int = conditioning.MOTION_BUCKET
+    frame_tokens: bool = False
+    remap: bool = False
+
+
+# "default" is what training does; "faithful" is what the released code does, number for number
+BEHAVIOURS = {"default": Behaviour(), "faithful": Behaviour(fps=7, frame_tokens=True, remap=True)}
+
+
+@dataclass(frozen=True)
+class Fast:
+    """What makes inference faster without another result; every part can be switched off.
+
+    Attributes:
+        shared_context: keys and values of the tokens are made once per clip, not per frame, pixel and step.
+        encode_chunk: images per call of the VAE's encoder; both conditions go through it together.
+        samples: samples per call of the UNet; fewer where attention would have more rows than CUDA's kernels take. On
+            a CPU there is nothing to win, and one at a time is bit for bit the same however many there are.
+    """
+
+    shared_context: bool = True
+    encode_chunk: int = 16
+    samples: int = 1
+
+
+PLAIN = Fast(shared_context=False, encode_chunk=1, samples=1)
+MOST_ROWS = 65535  # of scaled dot product attention on CUDA: its temporal rows are samples x halves x pixels
 
 
 @dataclass(frozen=True)
@@ -34,13 +92,34 @@ class ConditionLatents:
     noise: float
 
 
+def svd_scheduler() -> EulerDiscreteScheduler:
+    """SVD's scheduler config: Euler on Karras sigmas, 700 -> 0.002, v-prediction. Saved with every pipeline, so that
+    other programs read it; our own sampling is ``diffusion/sampling.py``."""
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        sigma_min=edm.SIGMA_MIN,
+        sigma_max=edm.SIGMA_MAX,
+        timestep_type="continuous",
+        timestep_spacing="leading",
+        use_karras_sigmas=True,
+        steps_offset=1,
+        num_train_timesteps=1000,
+    )
+
+
 class DiffusionVASPipeline(DiffusionPipeline):
     """Conditional video diffusion on Stable Video Diffusion's classes (Diffusion-VAS, CVPR 2025).
 
     Args:
         vae, image_encoder, unet, scheduler, feature_extractor: the classes of SVD; the UNet has 12 input channels.
         stage: ``"amodal"`` (modal masks + depth -> amodal masks) or ``"content"`` (modal RGB + amodal masks -> RGB).
-        defaults: measured defaults of this model: ``steps``, ``samples``, ``guidance``, ``threshold``.
+        defaults: measured defaults of this model; see ``PAPER_DEFAULTS``.
+
+    Attributes:
+        behaviour, fast: see the classes; may be changed at any time.
     """
 
     model_cpu_offload_seq = "image_encoder->unet->vae"
@@ -63,8 +142,10 @@ class DiffusionVASPipeline(DiffusionPipeline):
         )
         self.register_to_config(
             stage=stage,
-            defaults={"steps": 25, "samples": 1, "guidance": 1.5, "threshold": 200 / 255, **(defaults or {})},
+            defaults={**PAPER_DEFAULTS, **(defaults or {})},
         )
+        self.behaviour, self.fast = Behaviour(), Fast()
+        self._context = SharedContext()
 
     @property
     def multiple(self) -> int:
@@ -72,9 +153,26 @@ class DiffusionVASPipeline(DiffusionPipeline):
         levels = len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels) - 2
         return int(2**levels)
 
-    def check_inputs(
-        self, condition_a: torch.Tensor, condition_b: torch.Tensor | None, steps: int, guidance: float
-    ) -> None:
+    def compile_blocks(self) -> None:
+        """Compile the UNet's repeated blocks, in place; far quicker to compile than the whole network."""
+        for module in self.unet.modules():
+            if isinstance(module, TransformerSpatioTemporalModel | SpatioTemporalResBlock):
+                module.compile(dynamic=False)
+
+    def sampling(self, **asked: Any) -> Sampling:
+        """How to draw: what is asked for and not None, else the model's measured defaults.
+
+        Raises:
+            ValueError: names the number that is wrong.
+        """
+        names = [field.name for field in fields(Sampling)]
+        known = {name: self.config.defaults[name] for name in names if name in self.config.defaults}
+        known |= {name: value for name, value in asked.items() if value is not None}
+        if "interval" in known:
+            known["interval"] = tuple(known["interval"])
+        return Sampling(**known)
+
+    def check_inputs(self, condition_a: torch.Tensor, condition_b: torch.Tensor | None) -> None:
         """Raise ValueError, naming what is wrong, unless both are (T, 3, H, W) alike, of a size the networks take."""
         name_a, name_b = CONDITIONS[self.config.stage]
         shape, by = tuple(condition_a.shape), self.multiple
@@ -82,10 +180,6 @@ class DiffusionVASPipeline(DiffusionPipeline):
             raise ValueError(f"{name_a}: expected (T, 3, H, W) with H and W multiples of {by}, got {shape}")
         if condition_b is not None and tuple(condition_b.shape) != shape:
             raise ValueError(f"{name_b}: expected {shape} like {name_a}, got {tuple(condition_b.shape)}")
-        if steps < 1:
-            raise ValueError(f"steps: expected at least 1, got {steps}")
-        if guidance < 0:
-            raise ValueError(f"guidance: expected 0 or more, got {guidance}")
 
     @torch.no_grad()
     def encode_conditions(
@@ -100,50 +194,91 @@ class DiffusionVASPipeline(DiffusionPipeline):
         Args:
             condition_a: (T, 3, H, W) in [-1, 1]. condition_b: the same, or None for "not known" (zero latents).
         """
-        device = self._execution_device
+        device, frames = self._execution_device, len(condition_a)
         size = self.image_encoder.config.image_size
         clean = condition_a.to(device)
         tokens = conditioning.clip_tokens(self.image_encoder, conditioning.clip_pixels(clean, size)[None])[0]
-        a = conditioning.encode(self.vae, conditioning.add_pixel_noise(clean, noise, generator))
+        images = [clean] if condition_b is None else [clean, condition_b.to(device)]
+        if self.behaviour.remap:
+            images = [conditioning.remap_nonnegative(x) for x in images]
+        images = [conditioning.add_pixel_noise(x, noise, generator) for x in images]
+        latents = conditioning.encode(self.vae, torch.cat(images), self.fast.encode_chunk)
         if condition_b is None:
-            b = torch.zeros_like(a)
-        else:
-            b = conditioning.encode(self.vae, conditioning.add_pixel_noise(condition_b.to(device), noise, generator))
-        return ConditionLatents(torch.cat([a, b], 1), tokens, noise)
+            latents = torch.cat([latents, torch.zeros_like(latents)])
+        return ConditionLatents(torch.cat([latents[:frames], latents[frames:]], 1), tokens, noise)
 
     @torch.no_grad()
     def denoise(
         self,
         conditions: ConditionLatents,
-        generator: torch.Generator,
-        steps: int,
-        guidance: float,
+        generators: Sequence[torch.Generator],
+        sampling: Sampling,
         on_step: Callable[[], None] | None = None,
     ) -> torch.Tensor:
-        """One sample: (T, 4, h, w) float32 scaled latents after ``steps`` Euler steps from pure noise."""
-        device, dtype = self._execution_device, self.unet.dtype
+        """Samples of the target, one per generator: each depends on its own generator alone, not on the others.
+
+        Args:
+            on_step: called once per sample and step.
+
+        Returns:
+            (K, T, 4, h, w) float32 scaled latents.
+
+        Raises:
+            ValueError: a guidance interval in faithful behaviour, which knows none.
+        """
+        if self.behaviour.frame_tokens and sampling.interval != Sampling.interval:
+            raise ValueError(f"interval: expected none in faithful behaviour, got {sampling.interval}")
+        device = self._execution_device
         frames, _, h, w = conditions.latents.shape
-        self.scheduler.set_timesteps(steps, device=device)
-        shape = (1, frames, self.unet.config.out_channels, h, w)
-        z = (
-            torch.randn(shape, generator=generator, device=generator.device).to(device)
-            * self.scheduler.init_noise_sigma
-        )
-        guided = guidance != 1.0
-        latents, tokens = conditions.latents[None].to(dtype), conditions.tokens[None].to(dtype)
-        if guided:  # null half first, then the conditional one, for latents and tokens alike
-            latents = torch.cat([torch.zeros_like(latents), latents])
-            tokens = torch.cat([torch.zeros_like(tokens), tokens])
-        ids = conditioning.time_ids(torch.full((len(latents),), conditions.noise, device=device)).to(dtype)
-        for t in self.scheduler.timesteps:
-            x = self.scheduler.scale_model_input(z, t).to(dtype).expand(len(latents), *shape[1:])
-            out = self.unet(torch.cat([x, latents], 2), t, tokens, added_time_ids=ids, return_dict=False)[0].float()
-            if guided:
-                out = out[:1] + guidance * (out[1:] - out[:1])
-            z = self.scheduler.step(out, t, z).prev_sample
+        shape = (frames, self.unet.config.out_channels, h, w)
+        noise = torch.stack([torch.randn(shape, generator=g, device=g.device).to(device) for g in generators])
+        halves = 1 if sampling.guidance == 1.0 else 2
+        at_once = 1 if self.behaviour.frame_tokens else max(1, min(self.fast.samples, MOST_ROWS // (halves * h * w)))
+        return torch.cat([self._denoise(conditions, part, sampling, on_step) for part in noise.split(at_once)])
+
+    def _denoise(
+        self,
+        conditions: ConditionLatents,
+        noise: torch.Tensor,
+        sampling: Sampling,
+        on_step: Callable[[], None] | None,
+    ) -> torch.Tensor:
+        count, dtype, device = len(noise), self.unet.dtype, noise.device
+        latents = conditions.latents.to(dtype).expand(count, *conditions.latents.shape)
+        tokens = conditions.tokens.to(dtype)
+        context = self._context
+
+        def network(x: torch.Tensor, condition: torch.Tensor, sigma: torch.Tensor, halves: int) -> torch.Tensor:
+            context.halves = halves
+            noise = torch.full((len(x),), conditions.noise, device=device)
+            ids = conditioning.time_ids(noise, self.behaviour.fps, self.behaviour.motion_bucket)
+            # with a shared context the UNet looks elsewhere, and need not copy all tokens for every frame and pixel
+            own = tokens[:1] if self._context.tokens is not None else tokens
+            own = _with_null(own.expand(count, *own.shape), halves)
+            out = self.unet(
+                torch.cat([x, condition], 2), edm.c_noise(sigma), own, added_time_ids=ids, return_dict=False
+            )
+            return out[0].float()
+
+        def denoise(z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            scale = sampling.guidance_at(float(sigma))
+            halves = 1 if scale == 1.0 else 2
+            x = (edm.c_in(sigma) * z).to(dtype)
+            out = network(x.repeat(halves, 1, 1, 1, 1), _with_null(latents, halves), sigma, halves)
+            if halves == 2:  # null half first, then the conditional one, for latents and tokens alike
+                null, conditional = out.chunk(2)
+                out = null + scale * (conditional - null)
             if on_step is not None:
-                on_step()
-        return z[0]
+                for _ in range(count):
+                    on_step()
+            return edm.denoised(z, out, sigma.expand(count))
+
+        with contextlib.ExitStack() as stack:
+            if self.behaviour.frame_tokens:
+                stack.enter_context(frame_context(self.unet, _interleaved(tokens, sampling.guidance != 1.0)))
+            elif self.fast.shared_context:
+                stack.enter_context(context.of(self.unet, tokens))
+            return sample(denoise, noise, sampling)
 
     @torch.no_grad()
     def __call__(
@@ -154,6 +289,7 @@ class DiffusionVASPipeline(DiffusionPipeline):
         generator: torch.Generator,
         steps: int | None = None,
         guidance: float | None = None,
+        sampler: str | None = None,
         noise: float = conditioning.CONDITION_NOISE,
     ) -> torch.Tensor:
         """One sample of the target of this stage.
@@ -161,21 +297,32 @@ class DiffusionVASPipeline(DiffusionPipeline):
         Args:
             condition_a, condition_b: (T, 3, H, W) in [-1, 1], named by ``CONDITIONS[stage]``; B may be None.
             generator: draws the noise of condition A, of condition B, and the initial latents, in this order.
-            steps, guidance: the model's measured defaults where None. Guidance 1 runs without the null half.
+            steps, guidance, sampler: see ``Sampling``; the model's measured defaults where None.
 
         Returns:
-            (T, 3, H, W) float32 in [0, 1]: masks as three equal channels, or RGB.
+            (T, 3, H, W) float32 in [0, 1] on the CPU: masks as three equal channels, or RGB.
 
         Raises:
             ValueError: names the condition or number that is wrong, what was expected and what came.
         """
-        steps = self.config.defaults["steps"] if steps is None else steps
-        guidance = self.config.defaults["guidance"] if guidance is None else guidance
-        self.check_inputs(condition_a, condition_b, steps, guidance)
+        sampling = self.sampling(steps=steps, guidance=guidance, sampler=sampler)
+        self.check_inputs(condition_a, condition_b)
         conditions = self.encode_conditions(condition_a, condition_b, generator, noise)
-        return self.decode(self.denoise(conditions, generator, steps, guidance))
+        return self.decode(self.denoise(conditions, [generator], sampling)[0])
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(T, 3, H, W) float32 in [0, 1] from the scaled latents of one clip."""
-        return (conditioning.decode(self.vae, latents) / 2 + 0.5).clamp(0, 1)
+        """(T, 3, H, W) float32 in [0, 1] from the scaled latents of one clip; frames leave the device as they come."""
+        parts = conditioning.decode_chunks(self.vae, latents, self.config.defaults["decode_chunk"])
+        return torch.cat([(part / 2 + 0.5).clamp(0, 1).cpu() for part in parts])
+
+
+def _with_null(x: torch.Tensor, halves: int) -> torch.Tensor:
+    return x if halves == 1 else torch.cat([torch.zeros_like(x), x])
+
+
+def _interleaved(tokens: torch.Tensor, guided: bool) -> torch.Tensor:
+    """(T or 2T, 1, C) tokens as the reference orders them; see ``Behaviour.frame_tokens``."""
+    if guided:
+        tokens = torch.stack([torch.zeros_like(tokens), tokens], 1).flatten(0, 1)
+    return tokens[:, None]

@@ -1,9 +1,8 @@
-"""Load the two stages of a model: the bundled one, a folder, or ids of a hub."""
+"""Load a model by name: the bundled one, the paper's, a folder, or ids of a hub."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,16 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
-from transformers.utils import logging as transformers_logging
 
 from diffvas import arrays
 from diffvas.allocator import keep_freed_memory
+from diffvas.devices import has_bf16, pick_device, pick_dtype  # noqa: F401
 from diffvas.focus import Box, focus_box
-from diffvas.pipelines.diffusion_vas import CONDITIONS, DiffusionVASPipeline
+from diffvas.pipelines.checkpoints import is_stage, load_stage, stage_of
+from diffvas.pipelines.diffusion_vas import BEHAVIOURS, CONDITIONS, DiffusionVASPipeline, Fast
 
 BUNDLED = ("tiny",)
+OFFICIAL = ("kaihuac/diffusion-vas-amodal-segmentation", "kaihuac/diffusion-vas-content-completion")
+OFFICIAL_LICENCE = "Stability AI Community License: free for research and for companies below its revenue limit"
+OFFLOADS = ("none", "model", "sequential")
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,28 @@ class CompletionModel:
     """Both stages, on one device.
 
     Attributes:
-        amodal, content: the two pipelines. name: what was asked for. area: pixels per frame the model works at.
-        frames: frames per window. focus: how much wider than what is seen of an object the box is that the model looks
-            at; None = the whole frame.
+        amodal, content: the two pipelines; content is None where only masks are wanted.
+        name: what was asked for. area: pixels per frame the model works at. frames: frames per window.
+        focus: how much wider than what is seen of an object the box is that the model looks at; None = the whole frame.
+        depth_rule: whether hidden pixels are accepted only behind what depth says is nearer (``order.py``).
+        detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
+            network's picture as it is.
+        behaviour: "default" or "faithful"; see ``diffusion_vas.Behaviour``.
     """
 
     amodal: DiffusionVASPipeline
-    content: DiffusionVASPipeline
+    content: DiffusionVASPipeline | None
     name: str
     area: int
     frames: int
     focus: float | None = None
+    depth_rule: bool = False
+    detail: float | None = None
+    behaviour: str = "default"
 
     @property
     def device(self) -> torch.device:
-        return self.amodal.device
+        return self.amodal._execution_device
 
     def focus_box(self, masks: NDArray[np.bool_]) -> Box:
         """The part of the frame that both stages look at for an object with these visible masks (T, H, W)."""
@@ -51,61 +60,24 @@ class CompletionModel:
         return focus_box(masks, self.focus)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) at which both stages work on a clip of this size; see ``arrays.working_size``."""
-        return arrays.working_size(height, width, self.area, max(self.amodal.multiple, self.content.multiple))
+        """The (height, width) at which both stages work on a clip of this size; see ``arrays.working_size``.
+
+        The released inference squeezes every frame to 256 x 512, whatever its aspect.
+        """
+        multiple = max(self.amodal.multiple, self.content.multiple if self.content is not None else 1)
+        if self.behaviour == "faithful":
+            height = max(1, round(math.sqrt(self.area / 2) / multiple)) * multiple
+            return height, 2 * height
+        return arrays.working_size(height, width, self.area, multiple)
 
 
-def pick_device(device: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ValueError: an unknown name, or ``cuda`` where there is none.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device: expected auto, cpu or cuda, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: expected a CUDA device, got none on this machine; use --device cpu")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+def could_be_id(name: str) -> bool:
+    """Whether a name that is no path here could be one of a hub: ``owner/name``."""
+    return not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
-def has_bf16() -> bool:
-    """Whether this CPU computes bfloat16 natively (AVX-512 BF16 or AMX); elsewhere float32 is faster.
-
-    oneDNN's own question, ``_is_mkldnn_bf16_supported``, also says yes where it would emulate.
-    """
-    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, test, lambda: False)()) for test in tests)
-
-
-def pick_dtype(device: torch.device) -> torch.dtype:
-    """float16 on CUDA, bfloat16 on CPUs that compute it, else float32."""
-    if device.type == "cuda":
-        return torch.float16
-    return torch.bfloat16 if has_bf16() else torch.float32
-
-
-def model_folder(model: str | Path) -> Path:
-    """The folder of a bundled model or of a path; it must hold both stages.
-
-    Raises:
-        ValueError: neither a bundled name nor a folder with ``amodal/`` and ``content/``.
-    """
-    bundled = str(model) in BUNDLED
-    path = Path(str(resources.files("diffvas") / "weights" / str(model))) if bundled else Path(model)
-    if not bundled and not path.exists():
-        raise ValueError(
-            f"model: expected one of {', '.join(BUNDLED)}, a folder or a hub id like user/name, got {str(model)!r}"
-        )
-    missing = [stage for stage in CONDITIONS if not (path / stage / "model_index.json").is_file()]
-    if missing:
-        raise ValueError(
-            f"model: expected a folder with {' and '.join(CONDITIONS)} pipelines, {path} has no {', '.join(missing)}"
-        )
-    return path
-
-
-def download(model: str) -> Path:
-    """A snapshot of a hub repository that holds both stages as sub-folders, safetensors only.
+def download(name: str) -> Path:
+    """A snapshot of a hub repository, safetensors and configs only.
 
     Raises:
         ValueError: the hub cannot be reached or has no such repository.
@@ -113,86 +85,149 @@ def download(model: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(model, allow_patterns=["*.json", "*.safetensors"])
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except Exception as error:
         raise ValueError(
-            f"model: {model!r} is neither a folder here nor to be had from the hub ({type(error).__name__})"
+            f"model: {name!r} is neither a folder here nor to be had from the hub ({type(error).__name__})"
         ) from error
-    return model_folder(Path(folder))
 
 
-@contextlib.contextmanager
-def without_bars() -> Iterator[None]:
-    """No progress bars of diffusers and transformers while files are read: it takes a second, and the bars are six."""
-    modules = (diffusers_logging, transformers_logging)
-    shown = [module for module in modules if module.is_progress_bar_enabled()]
-    for module in shown:
-        module.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for module in shown:
-            module.enable_progress_bar()
-
-
-def load_stage(
-    folder: Path, stage: str, device: torch.device, dtype: torch.dtype, **components: Any
-) -> DiffusionVASPipeline:
-    """One stage of a model folder, on its device; ``components`` stand in for what the folder does not hold.
-
-    Raises:
-        ValueError: a file is missing or broken, or the folder holds the other stage.
-    """
-    half = any((folder / stage / "unet").glob("*.fp16.safetensors"))
-    try:
-        with without_bars():
-            pipe = DiffusionVASPipeline.from_pretrained(
-                folder / stage,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                variant="fp16" if half else None,
-                **components,
-            )
-    except Exception as error:  # what a broken file raises differs by library: safetensors, json, diffusers, ...
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"model: {folder / stage} cannot be loaded: {reason}") from error
-    if pipe.config.stage != stage:
-        raise ValueError(f"model: expected the {stage} stage in {folder / stage}, got {pipe.config.stage!r}")
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
-
-
-def load_pipelines(model: str | Path = "tiny", device: str = "auto") -> CompletionModel:
-    """Load both stages of a model, weights from safetensors only.
+def stage_folders(model: str | Path) -> dict[str, Path]:
+    """Where the stages of a model lie: ``{"amodal": ..., "content": ...}``, or the first alone.
 
     Args:
-        model: ``tiny`` (bundled), a folder with ``amodal/`` and ``content/`` pipelines, or a hub id ``user/name``.
+        model: a bundled name, ``official``, a folder or hub id with both stages or one, or two of these, separated by a
+            comma: AMODAL,CONTENT.
+
+    Raises:
+        ValueError: names what was looked for.
+    """
+    name = str(model)
+    if name == "official" or name in OFFICIAL:
+        name = ",".join(OFFICIAL)
+    if name in BUNDLED:
+        base = Path(str(resources.files("diffvas") / "weights" / name))
+        return {stage: base / stage for stage in CONDITIONS}
+    parts = name.split(",") if not Path(name).exists() else [name]
+    if len(parts) == 2 and all(parts):
+        return {stage: source_folder(part, stage) for stage, part in zip(CONDITIONS, parts, strict=True)}
+    if len(parts) != 1:
+        raise ValueError(f"model: expected one source, or two separated by a comma, got {name!r}")
+    folder = _folder(name)
+    held = {stage: folder / stage for stage in CONDITIONS if is_stage(folder / stage)}
+    if is_stage(folder) and stage_of(folder) in ("amodal", None):
+        held = {"amodal": folder}
+    if "amodal" not in held:
+        raise ValueError(
+            f"model: expected a pipeline, or amodal/ and content/ with one each, in {folder}, found "
+            f"{', '.join(sorted(held)) if held else 'none'}"
+        )
+    return held
+
+
+def _folder(name: str) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    if could_be_id(name):
+        return download(name)
+    raise ValueError(
+        f"model: expected one of {', '.join(BUNDLED)}, official, a folder or a hub id like owner/name, got {name!r}"
+    )
+
+
+def source_folder(name: str | Path, stage: str) -> Path:
+    """Where one stage lies: a folder or hub id with that stage alone, or with both.
+
+    Raises:
+        ValueError: no pipeline there.
+    """
+    folder = _folder(str(name))
+    found = folder if is_stage(folder) else folder / stage
+    if not is_stage(found):
+        raise ValueError(
+            f"model: expected a diffusers pipeline for the {stage} stage in {folder}, found no unet/config.json"
+        )
+    return found
+
+
+def load_pipelines(
+    model: str | Path = "tiny",
+    device: str = "auto",
+    *,
+    dtype: str = "auto",
+    behaviour: str = "default",
+    content: bool = True,
+    offload: str = "none",
+    compiled: bool = False,
+) -> CompletionModel:
+    """Load a model, weights from safetensors only.
+
+    Args:
+        model: ``tiny`` (bundled), ``official`` (the paper's released weights), a folder or hub id with both stages, or
+            AMODAL,CONTENT: one source for each. Released checkpoints load as they are.
         device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``; the VAE stays out of float16.
+        behaviour: ``default``, or ``faithful``: number for number what the released inference does.
+        content: False for stage 1 alone.
+        offload: what of the weights waits in main memory: ``none``, whole networks (``model``: the full-size model then
+            fits 8 GB) or single layers (``sequential``: least memory, slow). CUDA only.
+        compiled: compile the UNet's repeated blocks; pays off in long runs.
 
     Raises:
         ValueError: names the argument, what was expected and what came.
     """
+    if behaviour not in BEHAVIOURS:
+        raise ValueError(f"behaviour: expected one of {', '.join(BEHAVIOURS)}, got {behaviour!r}")
+    if offload not in OFFLOADS:
+        raise ValueError(f"offload: expected one of {', '.join(OFFLOADS)}, got {offload!r}")
     where = pick_device(device)
+    if offload != "none" and where.type != "cuda":
+        raise ValueError(f"offload: expected none on a CPU, where there is nothing to spare, got {offload!r}")
+    kind = pick_dtype(where, dtype)
     if where.type == "cpu":
         keep_freed_memory()
-    name = str(model)
-    # a path that does not exist is taken for a hub id only where it could be one
-    is_hub = (
-        name not in BUNDLED and not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/"))
-    )
-    folder = download(name) if is_hub else model_folder(model)
-    dtype = pick_dtype(where)
-    first = load_stage(folder, "amodal", where, dtype)
-    has_own = (folder / "content" / "vae").is_dir()
-    second = load_stage(folder, "content", where, dtype, **({} if has_own else {"vae": first.vae}))
-    stages = {"amodal": first, "content": second}
-    defaults = stages["amodal"].config.defaults
+    folders = stage_folders(model)
+    if content and "content" not in folders:
+        raise ValueError(
+            f"model: {folders['amodal']} holds one stage; expected AMODAL,CONTENT, or content=False (--only-masks)"
+        )
+    stages: dict[str, DiffusionVASPipeline] = {}
+    for stage in ("amodal", "content") if content else ("amodal",):
+        vae = stages["amodal"].vae if stages else None
+        pipe = load_stage(folders[stage], stage, where, kind, vae)
+        pipe.behaviour = BEHAVIOURS[behaviour]
+        pipe.fast = Fast(samples=4 if where.type == "cuda" else 1)
+        stages[stage] = _place(pipe, where, offload, compiled)
+    return as_model(stages["amodal"], stages.get("content"), str(model), behaviour)
+
+
+def as_model(
+    amodal: DiffusionVASPipeline, content: DiffusionVASPipeline | None, name: str, behaviour: str = "default"
+) -> CompletionModel:
+    """The two stages as one model, with the settings that lie with them; the paper's in faithful behaviour."""
+    first: dict[str, Any] = dict(amodal.config.defaults)
+    second: dict[str, Any] = dict(content.config.defaults) if content is not None else {}
+    faithful = behaviour == "faithful"
     return CompletionModel(
-        stages["amodal"],
-        stages["content"],
+        amodal,
+        content,
         name,
-        area=int(defaults.get("area", 256 * 512)),
-        frames=int(defaults.get("frames", 25)),
-        focus=defaults.get("focus"),
+        area=int(first["area"]),
+        frames=int(first["frames"]),
+        focus=None if faithful else first.get("focus"),
+        depth_rule=not faithful and bool(first.get("depth_rule", False)),
+        detail=None if faithful else second.get("detail"),
+        behaviour=behaviour,
     )
+
+
+def _place(pipe: DiffusionVASPipeline, device: torch.device, offload: str, compiled: bool) -> DiffusionVASPipeline:
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+    if compiled:
+        pipe.compile_blocks()
+    return pipe
