@@ -51,16 +51,6 @@ def test_the_draw_depends_on_seed_and_name_alone() -> None:
     assert drawn[3] == [case.name for case in cases.scene_cases(many, 2, seed=3)]
 
 
-def test_scene_files_in_order_and_none_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected scene clips"):
-        cases.scene_files(tmp_path)
-    with pytest.raises(ValueError, match="expected a folder"):
-        cases.scene_files(tmp_path / "missing")
-    for name in ("b.npz", "a.npz", "c.txt"):
-        (tmp_path / name).touch()
-    assert [file.name for file in cases.scene_files(tmp_path, 1)] == ["a.npz"]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # overlay
 

@@ -42,8 +42,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message"),
     [
         ([], "required: scenes|overlay"),
-        (["scenes", "{}/missing"], "argument DIR: expected a folder"),
-        (["scenes", "{}"], "argument DIR: expected scene clips"),
+        (["scenes", "{}/missing"], "argument DIR: expected a data set of scene clips"),
+        (["scenes", "{}"], "argument DIR: expected a data set of scene clips"),
         (["scenes", "{}/bad"], "argument DIR: expected a whole scene clip"),
         (["scenes", "{}/scenes", "--decoding", "3x0"], "argument --decoding: expected STEPSxSAMPLES"),
         (["scenes", "{}/scenes", "--thresholds", "0.5", "1"], "argument --thresholds: expected a number between"),

@@ -35,7 +35,9 @@ def small_svd(channels: int) -> dict[str, torch.nn.Module]:
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=24,
     )
-    vae = AutoencoderKLTemporalDecoder(block_out_channels=(32, 32, 32, 32), layers_per_block=1)
+    vae = AutoencoderKLTemporalDecoder(
+        block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4, layers_per_block=1
+    )
     tower = CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=32,

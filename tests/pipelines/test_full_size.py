@@ -26,7 +26,7 @@ folder = Path(sys.argv[1])
 torch.manual_seed(0)
 torch.set_default_dtype(torch.bfloat16)
 # the values do not matter, and drawing them would take minutes
-torch.nn.init.kaiming_uniform_ = torch.nn.init.normal_ = lambda x, *a, **k: x.data.fill_(0.01)
+torch.nn.init.kaiming_uniform_ = torch.nn.init.normal_ = lambda x, *a, **k: x.data.fill_(1 / x[0].numel())
 blocks = ("CrossAttnDownBlockSpatioTemporal",) * 3 + ("DownBlockSpatioTemporal",)
 unet = UNetSpatioTemporalConditionModel(  # stabilityai/stable-video-diffusion-img2vid-xt, unet/config.json
     sample_size=96, in_channels=8, out_channels=4, down_block_types=blocks,
@@ -39,7 +39,8 @@ parameters = sum(p.numel() for p in unet.parameters())
 temporal = sum(p.numel() for p in trainable_parameters(unet, "temporal"))
 unet.requires_grad_(False).save_pretrained(folder / "svd" / "unet")
 del unet
-vae = AutoencoderKLTemporalDecoder(block_out_channels=(128, 256, 512, 512), layers_per_block=2)
+vae = AutoencoderKLTemporalDecoder(
+    block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4, layers_per_block=2)
 vae.save_pretrained(folder / "svd" / "vae")
 tower = CLIPVisionModelWithProjection(CLIPVisionConfig(  # ViT-H/14
     hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, image_size=224,

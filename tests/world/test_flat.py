@@ -7,9 +7,11 @@ import pytest
 
 from diffvas.data import examples
 from diffvas.world.clip import SceneClip
-from diffvas.world.flat import flat_scene
+from diffvas.world.families import FAMILIES, allowed
+from diffvas.world.flat import COVERS, HELD_OUT, TARGETS, draw, flat_scene, moving_layer, sample_actors
 from diffvas.world.look import contact_sheet
-from diffvas.world.outlines import OBJECTS, OCCLUDERS, sample_shape
+from diffvas.world.outlines import OBJECTS, OCCLUDERS, Shape, sample_shape
+from diffvas.world.sprites import Sprite, sprite
 
 SEEDS = range(12)
 
@@ -23,7 +25,7 @@ def test_layers_agree(seed: int) -> None:
     """The nearest layer is what is seen, and every colour and depth is that of the layer that is seen."""
     clip = scene(seed)
     n = len(clip.amodal_masks)
-    assert 2 <= n <= 5 and clip.amodal_masks.shape == (n, 4, 32, 64)
+    assert 2 <= n <= 6 and clip.amodal_masks.shape == (n, 4, 32, 64)
     assert clip.frames_u8.shape == (4, 32, 64, 3) and clip.amodal_rgb_u8.shape == (n, 4, 32, 64, 3)
     nearest = np.zeros((4, 32, 64), int)
     for i in range(n):
@@ -60,7 +62,7 @@ def test_things_move_and_hide_one_another() -> None:
     assert np.mean(np.array(hidden) < 0.95) > 0.5
 
 
-@pytest.mark.parametrize("family", sorted({*OBJECTS, *OCCLUDERS}, key=lambda f: f.__name__), ids=lambda f: f.__name__)
+@pytest.mark.parametrize("family", sorted({*TARGETS, *COVERS}, key=lambda f: f.__name__), ids=lambda f: f.__name__)
 def test_every_family_draws_something_finite(family: object) -> None:
     for seed in range(4):
         shape = sample_shape(np.random.default_rng(seed), {family: 1.0})
@@ -68,6 +70,75 @@ def test_every_family_draws_something_finite(family: object) -> None:
         points = np.concatenate([outline for outline, _ in parts])
         assert np.isfinite(points).all() and np.abs(points).max() < 4
         assert not all(hole for _, hole in parts)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_every_family_of_the_3d_world_makes_a_sprite(name: str) -> None:
+    one = sprite(np.random.default_rng(1), frozenset({name}))
+    points = np.concatenate([outline for outline, _ in one.polygons(0.5)])
+    assert np.isfinite(points).all() and np.abs(points).max() < 3
+    assert len(one.limbs) == len(one.polygons(0.0)) == len(one.polygons(1.0)) <= 255
+    layer = moving_layer(np.random.default_rng(0), one, (64, 64), 3, 3.0, 0.8)
+    mask, parts = draw(layer, 1, 3, (64, 64), True)
+    assert parts is not None and parts.max() < len(layer.shades) and set(np.unique(mask)) <= {0, 1}
+
+
+def test_sprites_walk() -> None:
+    moved = 0
+    for seed in range(6):
+        one = sprite(np.random.default_rng(seed), frozenset({"person"}))
+        moved += np.abs(one.corners[0] - one.corners[12]).max() > 0.02
+    assert moved >= 3
+
+
+def test_families_of_the_flat_world() -> None:
+    assert {*OBJECTS} < {*TARGETS} and {*OCCLUDERS} < {*COVERS} and {*HELD_OUT} < {*TARGETS}
+    for seed in range(10):
+        for families in ("train", "heldout", "all"):
+            actors = sample_actors(np.random.default_rng(seed), (32, 64), 3, families)
+            assert 2 <= len(actors) <= 6
+            assert any(isinstance(actor.shape, Shape | Sprite) for actor in actors)
+        train, test = (flat_scene(seed, (32, 64), 2, colour=False, families=f) for f in ("train", "heldout"))
+        assert train.instance_ids.shape == test.instance_ids.shape
+    with pytest.raises(ValueError, match="families: expected one of .* got 'test'"):
+        flat_scene(0, (32, 64), 2, families="test")
+
+
+def test_held_out_shapes_are_not_drawn_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask which tables and names every layer of many scenes is drawn from."""
+    import diffvas.world.flat as flat
+
+    tables: list[set] = []
+    names: list[frozenset[str]] = []
+    shape, solid = flat.sample_shape, flat.sprite
+
+    def outlines(rng: np.random.Generator, table: dict) -> Shape:
+        tables.append(set(table))
+        return shape(rng, table)
+
+    def sprites(rng: np.random.Generator, some: frozenset[str]) -> Sprite:
+        names.append(some)
+        return solid(rng, some)
+
+    monkeypatch.setattr(flat, "sample_shape", outlines)
+    monkeypatch.setattr(flat, "sprite", sprites)
+    for seed in range(6):
+        flat_scene(seed, (32, 64), 2, families="train")
+    assert tables and names and not any(table & HELD_OUT for table in tables)
+    assert all(some == allowed("train") for some in names)
+
+
+def test_scenes_hold_all_degrees_of_hiding() -> None:
+    """Without any design: about a third unhidden, a third partly, a fifth heavily hidden, a tenth vanishing."""
+    from diffvas.world.visibility import CLASSES, visibility_class
+
+    found = []
+    for seed in range(60):
+        clip = flat_scene([seed, 2], (32, 64), 25, colour=False)
+        for index, amodal in enumerate(clip.amodal_masks):
+            found.append(visibility_class(clip.visible_fraction(index), amodal.mean((1, 2))))
+    shares = [found.count(name) / len(found) for name in CLASSES]
+    assert shares == pytest.approx([0.32, 0.37, 0.18, 0.12], abs=0.08)
 
 
 @pytest.mark.parametrize("colour", [True, False])

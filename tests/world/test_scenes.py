@@ -1,7 +1,8 @@
-"""The 3-D world: specs, meshes and textures without OpenGL; exact truth, storage and data sets with it."""
+"""The 3-D world before it is rendered: specs, shapes, textures, motion, look, and the storage of single clips."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,11 +13,16 @@ import pytest
 
 from diffvas.world.building import bounds
 from diffvas.world.clip import SceneClip
+from diffvas.world.families import FAMILIES, GROUPS, HELD_OUT, allowed
+from diffvas.world.figures import POSES, person
+from diffvas.world.grading import apply_look, look_table
 from diffvas.world.meshes import build_mesh
-from diffvas.world.presets import MAKERS, PRESETS
-from diffvas.world.quaternions import from_axes, multiply, rotation, turned
+from diffvas.world.occlusion import CARRIED
+from diffvas.world.presets import COVERS, MIX, PRESETS
+from diffvas.world.quaternions import from_axes, matrices, multiply, rotation, turned
 from diffvas.world.scenes import sample_scene
-from diffvas.world.spec import Light, Mesh, Motion, SceneSpec, Texture
+from diffvas.world.simulate import camera_at, pose_at
+from diffvas.world.spec import Camera, Look, Mesh, Motion, SceneSpec, Texture
 from diffvas.world.stage import Stage
 from diffvas.world.storage import read_scene_clip, write_scene_clip
 from diffvas.world.textures import TEXTURE_KINDS, paint
@@ -51,7 +57,7 @@ def made_up_clip() -> SceneClip:
 
 @pytest.mark.parametrize("preset", [*PRESETS, "mixed", "demo"])
 def test_a_scene_survives_json(preset: str) -> None:
-    for seed in range(3):
+    for seed in range(2):
         spec = scene(preset, seed)
         assert SceneSpec.from_json(spec.to_json()) == spec
 
@@ -61,18 +67,85 @@ def test_the_same_generator_gives_the_same_scene_and_another_one_another() -> No
     assert scene(seed=5) != scene(seed=6)
 
 
-def test_a_scene_has_three_to_five_objects() -> None:
-    assert {len(scene(seed=seed).objects) for seed in range(20)} == {3, 4, 5}
+def test_a_scene_has_two_to_eight_objects_and_some_have_nothing_in_front() -> None:
+    specs = [scene(seed=seed) for seed in range(25)]
+    counts = [len(spec.objects) for spec in specs]
+    assert 2 <= min(counts) and max(counts) <= 8 and len(set(counts)) >= 3
+    screens = [sum(not prop.solid for prop in spec.props) for spec in specs]
+    assert min(screens) == 0 and max(screens) >= 2
+    assert not any(actor.motion.physics for spec in specs for actor in spec.props if not actor.solid)
 
 
-@pytest.mark.parametrize("kind", sorted(MAKERS))
-def test_every_maker_gives_a_finite_thing_that_stands_on_the_ground(kind: str) -> None:
-    for seed in range(5):
-        limbs, stuff = MAKERS[kind](np.random.default_rng(seed))
+@pytest.mark.parametrize("preset", PRESETS)
+def test_few_frames_and_odd_sizes_are_possible(preset: str) -> None:
+    for size, frames in (((8, 8), 1), ((90, 31), 2)):
+        spec = scene(preset, 1, size, frames)
+        assert spec.frames == frames and spec.size == size and np.isfinite(spec.frame_seconds)
+
+
+# Families
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_every_family_gives_a_finite_thing_that_stands_hangs_or_rolls(name: str) -> None:
+    family = FAMILIES[name]
+    for seed in range(4):
+        way = ("rest", "cross", "fly", "carry")[seed]
+        limbs, stuff = family.make(np.random.default_rng(seed), way)
         low, high = bounds(limbs)
-        assert np.isfinite([low, high]).all() and (high - low > 0.01).all() and (high - low < 4).all()
-        assert -0.35 < low[2] < 0.5
+        assert np.isfinite([low, high]).all() and (high - low > 0.005).all() and (high - low < 4).all()
+        assert high[2] <= 0.05 if family.hangs else -0.6 <= low[2] <= 0.5
+        if family.rolls:
+            np.testing.assert_allclose((low + high)[[0, 2]], 0, atol=0.1)
         assert max(part.material for limb in limbs for part in limb.parts) < len(stuff)
+        assert limbs[0].parent == -1
+        assert all(limb.parent < index for index, limb in enumerate(limbs))
+        for part in (part for limb in limbs for part in limb.parts if part.mesh):
+            build_mesh(part.mesh)
+
+
+@pytest.mark.parametrize("pose", sorted(POSES))
+def test_people_stand_on_their_feet_in_every_pose(pose: str) -> None:
+    for seed in range(6):
+        low, high = bounds(person(np.random.default_rng(seed), pose)[0])
+        assert (-0.75 < low[2] < -0.2) if pose == "ride" else (-0.2 < low[2] < 0.15)  # arms may hang below the feet
+        assert 0.4 < high[2] - low[2] < 1.8
+
+
+def test_presets_name_what_there_is() -> None:
+    for preset in PRESETS.values():
+        for weights in (preset.cast, preset.screens, preset.scenery, COVERS):
+            assert {name for name, _ in weights} <= {*GROUPS, *FAMILIES}
+        assert sum(preset.visible) == pytest.approx(1)
+    assert {name for name, _ in MIX} == set(PRESETS)
+    assert HELD_OUT < set(FAMILIES) and allowed("train") | allowed("heldout") == allowed("all") == set(FAMILIES)
+    assert not allowed("train") & allowed("heldout")
+
+
+def names_of(spec: SceneSpec, objects_only: bool = False) -> set[str]:
+    actors = spec.objects if objects_only else (*spec.objects, *spec.props)
+    return {actor.name.removesuffix(CARRIED) for actor in actors} - {"wall", "room"}
+
+
+def test_held_out_families_are_held_out() -> None:
+    seen: set[str] = set()
+    for seed, preset in enumerate([*PRESETS, *PRESETS, "mixed", "mixed"]):
+        train = sample_scene(preset, np.random.default_rng(seed), SIZE, FRAMES, "train")
+        test = sample_scene(preset, np.random.default_rng(seed), SIZE, FRAMES, families="heldout")
+        assert not names_of(train) & HELD_OUT
+        assert names_of(test, objects_only=True) <= HELD_OUT
+        seen |= names_of(test)
+    assert seen - HELD_OUT, "occluders of held-out scenes are of any family"
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    for wrong, near in (("steet", "street"), ("table", "tabletop"), ("rooms", "room")):
+        with pytest.raises(ValueError, match=rf"preset: expected one of .* got '{wrong}' \(did you mean '{near}'\?\)"):
+            scene(wrong)
+    with pytest.raises(ValueError, match=r"families: expected one of .*'heldout'.* got 'test'"):
+        sample_scene("street", np.random.default_rng(0), SIZE, FRAMES, "test")
+    with pytest.raises(ValueError, match="preset: expected one of .* got 'moon'"):
+        scene("moon")
 
 
 @pytest.mark.parametrize(
@@ -95,13 +168,106 @@ def test_json_that_is_no_scene_is_refused(text: str) -> None:
         SceneSpec.from_json(text)
 
 
-def test_an_unknown_path_and_an_unknown_preset_are_refused() -> None:
+def test_an_unknown_path_is_refused() -> None:
     spec = scene()
     odd = replace(spec.objects[0], motion=replace(spec.objects[0].motion, path="wander"))
     with pytest.raises(ValueError, match=r"motion\.path .*wander"):
         replace(spec, objects=(odd,))
-    with pytest.raises(ValueError, match="preset: expected one of .* got 'moon'"):
-        scene("moon")
+
+
+# Motion
+
+
+def test_a_walker_on_a_bend_goes_where_it_looks() -> None:
+    """A quarter of a circle in one second, at one metre a second: radius 2 / pi."""
+    motion = Motion((1.0, 0.0, 0.0), velocity=(1.0, 0.0, 0.0), spin=(0.0, 0.0, np.pi / 2), path="arc")
+    position, quat = pose_at(motion, 1.0, 1.0)
+    np.testing.assert_allclose(position, [1 + 2 / np.pi, 2 / np.pi, 0], atol=1e-12)
+    np.testing.assert_allclose(turned(quat, np.array([1.0, 0, 0])), [0, 1, 0], atol=1e-12)
+    straight, _ = pose_at(replace(motion, spin=(0.0, 0.0, 0.0)), 1.0, 1.0)
+    np.testing.assert_allclose(straight, [2, 0, 0])
+
+
+def test_rolling_things_do_not_slide() -> None:
+    rolled = 0
+    for seed in range(24):
+        for actor in scene("tabletop", seed).objects:
+            motion = actor.motion
+            if actor.name == "wheel" and not motion.physics and any(motion.velocity):
+                contact = np.cross(motion.spin, [0, 0, -0.5 * actor.scale])  # velocity of the lowest point
+                np.testing.assert_allclose(contact + motion.velocity, 0, atol=1e-3)
+                rolled += 1
+    assert rolled
+
+
+def test_what_falls_starts_above_the_ground_and_clear_of_the_others() -> None:
+    for seed in range(8):
+        for actor in scene("tabletop", seed).objects:
+            if actor.motion.physics:
+                low, high = bounds(actor.limbs)
+                corners = np.stack(np.meshgrid(*np.stack([low, high], 1)), -1).reshape(-1, 3) * actor.scale
+                lowest = turned(np.asarray(actor.motion.quat), corners)[:, 2].min() + actor.motion.start[2]
+                assert lowest > 0.015
+
+
+def test_a_rolled_camera_turns_the_picture() -> None:
+    camera = Camera((0.0, -5.0, 0.0), (0.0, 0.0, 0.0), (40.0, 40.0))
+    for roll in (0.0, 0.3):
+        _, quat, _ = camera_at(replace(camera, roll=roll), 0, 1)
+        np.testing.assert_allclose(turned(quat, np.array([1.0, 0, 0])), [np.cos(roll), 0, np.sin(roll)], atol=1e-9)
+        np.testing.assert_allclose(turned(quat, np.array([0, 0, 1.0])), [0, -1, 0], atol=1e-9)
+
+
+# Look
+
+
+def test_a_neutral_look_changes_nothing() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3)).astype(np.uint8)
+    assert apply_look(frames, replace(scene(), look=Look())) is frames
+
+
+def test_a_look_is_the_same_table_for_every_pixel() -> None:
+    """What was equal stays equal, so an object alone keeps the colours that it has in the frame."""
+    look = Look(exposure=1.3, gamma=0.9, tint=(1.1, 1.0, 0.8))
+    table = look_table(look)
+    assert (np.diff(table.astype(int), axis=0) >= 0).all() and table.max() <= 255
+    assert table[0].tolist() == [0, 0, 0]
+    assert table[64, 1] == round(255 * (64 / 255) ** 0.9 * 1.3)  # 0.375, below the shoulder
+    spec = replace(scene(), look=look)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3)).astype(np.uint8)
+    graded = apply_look(frames, spec)
+    assert graded.shape == frames.shape and graded.dtype == np.uint8
+    for channel in range(3):
+        np.testing.assert_array_equal(graded[..., channel], table[frames[..., channel], channel])
+    np.testing.assert_array_equal(apply_look(frames[:, 1:, ::2], spec), graded[:, 1:, ::2])
+    assert apply_look(frames[:0], spec).shape == (0, 4, 5, 3)
+    with pytest.raises(ValueError, match="frames_u8: expected uint8"):
+        apply_look(frames.astype(np.float32), spec)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"exposure": 0.0}, "look.exposure: expected more than 0, got 0.0"),
+        ({"gamma": -1.0}, "look.gamma: expected more than 0"),
+        ({"tint": (1.0, 0.0, 1.0)}, "look.tint: expected more than 0"),
+        ({"exposure": float("nan")}, "look.exposure"),
+        ({"blur_frames": -1}, "look.blur_frames: expected 0 or more, got -1"),
+    ],
+)
+def test_a_look_refuses_what_cannot_be_applied(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Look(**changes)
+
+
+def test_a_scene_written_before_there_were_looks_is_read() -> None:
+    old = json.loads(scene().to_json())
+    del old["look"]
+    for camera in (old["camera"],):
+        del camera["roll"]
+    for actor in (*old["objects"], *old["props"]):
+        del actor["solid"]
+    assert SceneSpec.from_json(json.dumps(old)).look == Look()
 
 
 # Shapes, textures, turns
@@ -116,6 +282,12 @@ def test_an_unknown_path_and_an_unknown_preset_are_refused() -> None:
         Mesh("superquadric", (0.3, 0.4, 0.5, 0.3, 1.7)),
         Mesh("blob", (0.3, 0.4, 0.5, 0.5, 7)),
         Mesh("torus", (0.4, 0.1)),
+        Mesh("polygon", (0.1, 0, 0, 1, 0, 1, 0.2, 0.2, 0.2, 0.2, 1, 0, 1)),
+        Mesh("polygon", (0.1, 0, 1, 0.2, 1, 0.2, 0.2, 1, 0.2, 1, 0, 0, 0)),
+        Mesh("plate", (0.1, 1, 1, 0.5, 0.5, -1, 1, -0.5, 0.5, -1, -1, -0.5, -0.5, 1, -1, 0.5, -0.5)),
+        Mesh("plate", (0.1, 1, -1, 0.5, -0.5, -1, -1, -0.5, -0.5, -1, 1, -0.5, 0.5, 1, 1, 0.5, 0.5)),
+        Mesh("loft", (1, 0, 0, 0, 0.1, 0.2, 0.3, 0, 0.5, 0.3, 0.1, 0.5, 0, 0.6, 0.1, 0.1)),
+        Mesh("loft", (0, 0, 0, 0, 0.1, 0.2, 0, 1, 0, 0.3, 0.1)),
     ],
 )
 def test_meshes_are_closed_and_face_outwards(mesh: Mesh) -> None:
@@ -127,7 +299,33 @@ def test_meshes_are_closed_and_face_outwards(mesh: Mesh) -> None:
     assert np.einsum("ij,ij->i", a, np.cross(b, c)).sum() > 0  # six times the volume
 
 
+def volume(mesh: Mesh) -> float:
+    vertices, faces = build_mesh(mesh)
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
+
+
+def test_volumes_by_hand() -> None:
+    ell = Mesh("polygon", (0.5, 0, 0, 2, 0, 2, 1, 1, 1, 1, 3, 0, 3))  # 2 + 2 squares, 1 thick
+    assert volume(ell) == pytest.approx(4.0)
+    frame = Mesh("plate", (0.5, 2, 2, 1, 1, -2, 2, -1, 1, -2, -2, -1, -1, 2, -2, 1, -1))
+    assert volume(frame) == pytest.approx(16 - 4)
+    pipe = Mesh("loft", (0, 0, 0, 0, 0.5, 0.5, 0, 0, 2, 0.5, 0.5))  # a prism on a regular 12-gon: area 3 r^2
+    assert volume(pipe) == pytest.approx(2 * 3 * 0.25)
+    ball = Mesh("loft", (1, 0, 0, -0.01, 1, 1, 0, 0, 0.01, 1, 1))
+    assert volume(ball) == pytest.approx(4.19, rel=0.2)
+
+
+def test_meshes_are_shared_and_cannot_be_changed() -> None:
+    mesh = Mesh("torus", (0.4, 0.1))
+    assert build_mesh(mesh)[0] is build_mesh(Mesh("torus", (0.4, 0.1)))[0]
+    with pytest.raises(ValueError, match="read-only"):
+        build_mesh(mesh)[0][0] = 0
+
+
 def test_a_bad_mesh_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mesh\.numbers: expected 11 or more"):
+        build_mesh(Mesh("loft", (1.0, 0.0, 0.0, 0.0, 1.0, 1.0)))
     with pytest.raises(ValueError, match=r"mesh\.kind"):
         build_mesh(Mesh("teapot", (1.0,)))
     with pytest.raises(ValueError, match=r"mesh\.numbers: expected 5 or more"):
@@ -141,7 +339,7 @@ def test_textures_are_tiles_between_their_two_colours(kind: str) -> None:
     assert tile[..., 1].min() >= 51 and tile[..., 1].max() <= 102
     assert np.array_equal(tile, paint(Texture(kind, ((0.0, 0.2, 1.0), (1.0, 0.4, 0.0)), 3.0, 1), 32))
     with pytest.raises(ValueError, match=r"texture\.kind"):
-        paint(Texture("plaid", ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))))
+        paint(Texture("velvet", ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))))
 
 
 def test_turns() -> None:
@@ -150,6 +348,7 @@ def test_turns() -> None:
     np.testing.assert_allclose(turned(multiply(quarter, quarter), np.array([[1.0, 2, 3]])), [[-1, -2, 3]], atol=1e-12)
     for seed in range(8):
         quat = rotation(np.random.default_rng(seed).normal(size=3) * 2)
+        np.testing.assert_allclose(matrices(quat) @ [1.0, 2, 3], turned(quat, np.array([1.0, 2, 3])), atol=1e-12)
         back = from_axes(*(turned(quat, axis) for axis in np.eye(3)))
         np.testing.assert_allclose(back * np.sign(back @ quat), quat, atol=1e-9)
 
@@ -187,25 +386,6 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         write_scene_clip(tmp_path / "clip.zip", made_up_clip())
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"clips": 0}, "clips: expected 1 or more, got 0"),
-        ({"workers": 0}, "workers: expected 1 or more"),
-        ({"seed": -1}, "seed: expected 0 or more"),
-        ({"preset": "moon"}, "preset: expected one of"),
-        ({"size": (2, 2)}, "size: expected"),
-    ],
-)
-def test_make_clips_refuses_bad_arguments_and_writes_nothing(tmp_path: Path, changes: dict, message: str) -> None:
-    from diffvas.world.make import make_clips
-
-    arguments = {"preset": "mixed", "clips": 1, "seed": 0, "out": tmp_path / "out", **changes}
-    with pytest.raises(ValueError, match=message):
-        make_clips(**arguments)
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_missing_opengl_library_says_what_to_install() -> None:
     program = (
         "import os, sys; os.environ['MUJOCO_GL'] = 'nonesuch'\n"
@@ -216,96 +396,3 @@ def test_a_missing_opengl_library_says_what_to_install() -> None:
     pytest.importorskip("mujoco", reason="needs the `world` extra (mujoco)")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "apt-get install libegl1 libgl1-mesa-dri" in done.stderr and len(done.stderr.splitlines()) == 1
-
-
-# Rendering
-
-
-@pytest.mark.usefixtures("rendering")
-class TestRendering:
-    def test_the_truth_is_exact(self) -> None:
-        from diffvas.world.render import render_scene
-
-        hidden = 0
-        for preset in PRESETS:
-            clip = render_scene(scene(preset, 3))
-            count = len(clip.amodal_masks)
-            assert clip.frames_u8.shape == (FRAMES, *SIZE, 3) and clip.amodal_rgb_u8.shape == (count, FRAMES, *SIZE, 3)
-            assert clip.depth.dtype == np.float32 and 0 < clip.depth.min() and clip.depth.max() <= 60
-            assert len(np.unique(clip.frames_u8.reshape(-1, 3), axis=0)) > 50
-            for index in range(count):
-                modal, amodal = clip.modal_mask(index), clip.amodal_masks[index]
-                assert not (modal & ~amodal).any()
-                assert np.array_equal(clip.amodal_rgb_u8[index][modal], clip.frames_u8[modal])
-                assert (clip.amodal_rgb_u8[index][~amodal] == 255).all()
-                hidden += int((amodal & ~modal).sum())
-        assert hidden > 100
-
-    def test_layers_put_together_are_what_the_renderer_draws_at_once(self) -> None:
-        from diffvas.world.render import _Painter, render_scene
-        from diffvas.world.simulate import build_world
-
-        for preset in ("street", "tabletop"):
-            spec = scene(preset, 1, (64, 128))
-            clip = render_scene(spec)
-            painter = _Painter(spec, build_world(spec))
-            painter.pose(2)
-            at_once, _ = painter.draw(np.ones(len(painter.world.owner), bool), sky=True, shadows=False)
-            painter.close()
-            assert np.mean(np.any(at_once != clip.frames_u8[2], axis=-1)) < 1e-3  # ties where surfaces touch
-
-    def test_the_same_spec_gives_the_same_bytes(self) -> None:
-        from diffvas.world.render import render_scene
-
-        spec = scene("tabletop", 2)
-        first = render_scene(spec)
-        render_scene(scene("street", 3))
-        assert same(first, render_scene(SceneSpec.from_json(spec.to_json())))
-
-    def test_depth_is_in_metres(self) -> None:
-        from diffvas.world.render import render_scene
-
-        spec = scene("street", 0)
-        ball = shapes_ball(spec)
-        clip = render_scene(ball)
-        row, column = SIZE[0] // 2, SIZE[1] // 2
-        assert clip.instance_ids[0, row, column] == 1
-        assert clip.depth[0, row, column] == pytest.approx(4.5, abs=0.02)
-
-    def test_shadows_darken_the_frame_only(self) -> None:
-        from diffvas.world.render import render_scene
-
-        spec = shapes_ball(scene("street", 0), height=0.5)
-        plain, shaded = (render_scene(replace(spec, shadows=on)) for on in (False, True))
-        assert np.array_equal(plain.amodal_masks, shaded.amodal_masks)
-        assert np.array_equal(plain.depth, shaded.depth)
-        change = shaded.frames_u8.astype(int) - plain.frames_u8
-        assert change.max() <= 3  # each light is drawn and rounded apart
-        assert change.min() < -20
-
-    def test_data_sets_resume_and_do_not_depend_on_workers(self, tmp_path: Path) -> None:
-        from diffvas.world.make import make_clips
-
-        calls: list[tuple[str, int, int]] = []
-        one = make_clips("mixed", 3, 7, tmp_path / "one", size=SIZE, frames=2, progress=lambda *a: calls.append(a))
-        assert calls == [("clips", done, 3) for done in range(4)]
-        two = make_clips("mixed", 3, 7, tmp_path / "two", size=SIZE, frames=2, workers=2)
-        assert [path.name for path in one] == [path.name for path in two]
-        assert all(same(read_scene_clip(a), read_scene_clip(b)) for a, b in zip(one, two, strict=True))
-        before = one[0].stat().st_mtime_ns
-        one[1].unlink()
-        make_clips("mixed", 3, 7, tmp_path / "one", size=SIZE, frames=2)
-        assert one[0].stat().st_mtime_ns == before and same(read_scene_clip(one[1]), read_scene_clip(two[1]))
-
-
-def shapes_ball(spec: SceneSpec, height: float = 1.0) -> SceneSpec:
-    """The scene with nothing but a ball of radius 0.5 in front of a camera at 5 m."""
-    from diffvas.world.building import ball, plain, rigid
-    from diffvas.world.spec import Actor, Camera
-
-    motion = Motion((0.0, 0.0, height))
-    actor = Actor("ball", rigid([ball(0.5, (0, 0, 0))]), (plain((0.8, 0.2, 0.2)),), motion)
-    camera = Camera((0.0, -5.0, height), (0.0, 0.0, height), (40.0, 40.0))
-    return replace(
-        spec, objects=(actor,), props=(), camera=camera, lights=(Light((0.0, 0.5, -0.8), (0.6, 0.6, 0.6)),), frames=1
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -64,21 +63,6 @@ def pool_groups(values: Sequence[Array], groups: Sequence[str]) -> list[Array]:
         np.concatenate([v for v, g in zip(values, groups, strict=True) if g == group])
         for group in dict.fromkeys(groups)
     ]
-
-
-def scene_files(folder: str | Path, limit: int | None = None) -> list[Path]:
-    """The scene clips of a folder in the order of their names, at most ``limit``.
-
-    Raises:
-        ValueError: no such folder, or none in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"folder: expected a folder of scene clips (.npz), got '{folder}'")
-    files = sorted(folder.glob("*.npz"))
-    if not files:
-        raise ValueError(f"folder: expected scene clips (.npz) in '{folder}', found none")
-    return files[:limit]
 
 
 def scene_cases(scene: SceneClip, count: int = 2, *, seed: int = 0, unoccluded: bool = False) -> list[Case]:

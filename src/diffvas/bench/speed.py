@@ -188,7 +188,7 @@ def run_setting(job: Job, setting: Setting, out: Path) -> dict[str, Any]:
     """Run one setting in this process; its frames go to ``out`` (.npy, float16).
 
     Returns:
-        ``seconds`` by stage (of the fastest run), ``first`` (seconds of the first run, with compilation),
+        ``seconds`` by stage (the fastest of each), ``first`` (seconds of the first run, with compilation),
         ``peak_bytes`` (of the process on a CPU, of the allocator on a GPU), ``tflop`` by stage.
     """
     from diffvas.pipelines.loading import load_pipelines
@@ -210,7 +210,7 @@ def run_setting(job: Job, setting: Setting, out: Path) -> dict[str, Any]:
         runs.append(watch.seconds)
     np.save(out, frames.numpy().astype(np.float16))
     return {
-        "seconds": min(runs[1:], key=lambda one: sum(one.values())),
+        "seconds": {stage: min(run[stage] for run in runs[1:]) for stage in STAGES},
         "first": sum(runs[0].values()),
         "peak_bytes": peak_bytes(device),
         "tflop": count_tflop(pipe, a, b, sampling),
@@ -260,9 +260,13 @@ def measured_peak(device: torch.device, dtype: torch.dtype, size: int = 2048) ->
 
 
 def compare(
-    job: Job, lines: Sequence[Setting], progress: Callable[[str, int, int], None] | None = None
+    job: Job, lines: Sequence[Setting], rounds: int = 1, progress: Callable[[str, int, int], None] | None = None
 ) -> dict[str, Any]:
     """All settings, each in a process of its own; the first is the one that the others are compared with.
+
+    Args:
+        rounds: how often to go through all settings; the fastest time of each stage counts. More than one where the
+            machine has other work, which then does not fall on one setting alone.
 
     Returns:
         ``job``, ``threads``, ``peak_tflops`` by type, and ``settings``: per setting what ``run_setting`` returns, with
@@ -272,35 +276,49 @@ def compare(
     Raises:
         RuntimeError: a setting failed; with what it said.
     """
-    results: list[dict[str, Any]] = []
-    first: Array | None = None
-    with tempfile.TemporaryDirectory() as folder:
-        for done, setting in enumerate(lines):
-            if progress is not None:
-                progress("settings", done, len(lines))
-            out = Path(folder) / f"{done}.npy"
-            request = json.dumps({"job": asdict(job), "setting": asdict(setting), "out": str(out)})
-            process = subprocess.run(
-                [sys.executable, "-m", "diffvas.bench.speed", request], capture_output=True, text=True, check=False
-            )
-            if process.returncode:
-                said = process.stderr.strip().splitlines()
-                raise RuntimeError(f"setting {setting.name!r} failed: {said[-1] if said else process.returncode}")
-            line = json.loads(process.stdout.strip().splitlines()[-1])
-            frames = np.load(out).astype(np.float32)
-            first = frames if first is None else first
-            line["total"] = sum(line["seconds"].values())
-            line["ratio"] = (results[0]["total"] if results else line["total"]) / line["total"]
-            line["difference"] = float(np.abs(frames - first).mean())
-            line["flipped"] = float(((frames.mean(1) >= 0.5) != (first.mean(1) >= 0.5)).mean())
-            results.append({**asdict(setting), **line})
-        if progress is not None:
-            progress("settings", len(lines), len(lines))
+    runs: list[list[dict[str, Any]]] = [[] for _ in lines]
+    frames: list[Array] = []
     device = pick_device(job.device)
-    peaks = {name: measured_peak(device, DTYPES[name]) for name in sorted({s.dtype for s in lines})}
-    for line in results:
-        line["share_of_peak"] = sum(line["tflop"].values()) / line["total"] / peaks[line["dtype"]]
-    return {"job": asdict(job), "threads": torch.get_num_threads(), "peak_tflops": peaks, "settings": results}
+    peaks: dict[str, float] = dict.fromkeys(sorted({s.dtype for s in lines}), 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "frames.npy"
+        for done in range(rounds * len(lines)):
+            if progress is not None:
+                progress("settings", done, rounds * len(lines))
+            runs[done % len(lines)].append(_in_own_process(job, lines[done % len(lines)], out))
+            if done < len(lines):
+                frames.append(np.load(out).astype(np.float32))
+            for name, value in peaks.items():
+                peaks[name] = max(value, measured_peak(device, DTYPES[name]))
+        if progress is not None:
+            progress("settings", rounds * len(lines), rounds * len(lines))
+    results: list[dict[str, Any]] = []
+    for setting, own, shown in zip(lines, runs, frames, strict=True):
+        line = {**asdict(setting), **own[0]}
+        line["seconds"] = {stage: min(run["seconds"][stage] for run in own) for stage in STAGES}
+        line["total"] = sum(line["seconds"].values())
+        line["ratio"] = (results[0]["total"] if results else line["total"]) / line["total"]
+        line["difference"] = float(np.abs(shown - frames[0]).mean())
+        line["flipped"] = float(((shown.mean(1) >= 0.5) != (frames[0].mean(1) >= 0.5)).mean())
+        line["share_of_peak"] = sum(line["tflop"].values()) / line["total"] / peaks[setting.dtype]
+        results.append(line)
+    return {
+        "job": asdict(job),
+        "rounds": rounds,
+        "threads": torch.get_num_threads(),
+        "peak_tflops": peaks,
+        "settings": results,
+    }
+
+
+def _in_own_process(job: Job, setting: Setting, out: Path) -> dict[str, Any]:
+    request = json.dumps({"job": asdict(job), "setting": asdict(setting), "out": str(out)})
+    command = [sys.executable, "-m", "diffvas.bench.speed", request]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        said = process.stderr.strip().splitlines()
+        raise RuntimeError(f"setting {setting.name!r} failed: {said[-1] if said else process.returncode}")
+    return dict(json.loads(process.stdout.strip().splitlines()[-1]))
 
 
 if __name__ == "__main__":

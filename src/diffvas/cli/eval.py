@@ -26,7 +26,7 @@ Masks are scored in strict rules: at the truth's own size, the visible mask adde
 frames; mIoU_occ, the IoU of the hidden part, over every frame with 0.05 % of its pixels hidden or
 more, a total miss counting 0. Brackets are 95 % bootstrap intervals over clips.
 
-  eval scenes DIR           rendered scenes (.npz of `diffvas world`)
+  eval scenes DIR           rendered scenes (of `diffvas world make`)
   eval overlay MASKS_DIR..  masks of real objects in full view, hidden by moving synthetic shapes
 
 A decoding like 3x8 is the mean of 8 samples of 3 Euler steps each; 3x1 is the first of them; 3x8@1.5
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="scenes|overlay", required=True)
     make = functools.partial(kinds.add_parser, formatter_class=parser.formatter_class, allow_abbrev=False)
     scenes = make("scenes", help="rendered scenes")
-    scenes.add_argument("folder", metavar="DIR", help="folder of scene clips (.npz)")
+    scenes.add_argument("folder", metavar="DIR", help="folder of scene clips")
     scenes.add_argument("--clips", metavar="N", type=whole_number(1), help="the first N scenes [all]")
     scenes.add_argument("--objects-per-clip", metavar="N", type=whole_number(1), default=2, help="at most [2]")
     scenes.add_argument("--unoccluded", action="store_true", help="objects that nothing hides, instead of hidden ones")
@@ -109,19 +109,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _scene_sources(args: argparse.Namespace) -> list[Callable[[], list[Case]]]:
-    """One per scene file, read when its turn comes."""
-    from diffvas.bench.cases import scene_cases, scene_files
-    from diffvas.world.storage import read_scene_clip
+    """One per scene clip, read when its turn comes."""
+    from diffvas.bench.cases import scene_cases
+    from diffvas.world import open_dataset
 
     with blame("DIR"):
-        files = scene_files(args.folder, args.clips)
+        scenes = open_dataset(args.folder)
 
-    def cases(path: Path) -> list[Case]:
+    def cases(index: int) -> list[Case]:
         with blame("DIR"):
-            scene = read_scene_clip(path)
+            scene = scenes.read(index, parts=("rgb", "content"))
         return scene_cases(scene, args.objects_per_clip, seed=args.seed, unoccluded=args.unoccluded)
 
-    return [functools.partial(cases, path) for path in files]
+    return [functools.partial(cases, index) for index in range(min(args.clips or len(scenes), len(scenes)))]
 
 
 def _overlay_sources(args: argparse.Namespace) -> list[Callable[[], list[Case]]]:

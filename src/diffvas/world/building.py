@@ -13,7 +13,14 @@ from diffvas.world.meshes import build_mesh
 from diffvas.world.quaternions import multiply, rotation, turned
 from diffvas.world.spec import Limb, Material, Mesh, Part, Quat, Texture, Vec3
 
-PATTERNS = ("checker", "gradient", "noise", "stripes", "spots", "noise", "noise")
+Figure = tuple[tuple[Limb, ...], tuple[Material, ...]]
+ACROSS: Vec3 = (1.0, 0.0, 0.0)
+UP: Vec3 = (0.0, 0.0, 1.0)
+PATTERNS = (
+    *("noise",) * 4,
+    *("fabric", "patches", "stripes") * 2,
+    *("gradient", "spots", "plaid", "marble", "wood", "checker", "grass", "tiles"),
+)
 
 
 def vec(values: Any) -> Vec3:
@@ -67,6 +74,50 @@ def shaped(
     return Part("mesh", (0.0, 0.0, 0.0), vec(pos), turn, material, recipe)
 
 
+def loft(sections: Sequence[Sequence[float]], material: int = 0, round_ends: float = 1.0) -> Part:
+    """A skin over sections (x, y, z, half width, half depth) along a spine; see ``meshes``."""
+    return shaped("loft", (round_ends, *np.asarray(sections, float).reshape(-1)), (0, 0, 0), material)
+
+
+def tube(points: Sequence[Sequence[float]], radii: Sequence[float], material: int = 0) -> Part:
+    """A round tube of changing radius along points (x, y, z)."""
+    return loft([(*point, r, r) for point, r in zip(points, radii, strict=True)], material)
+
+
+def chain(
+    parent: int,
+    pivot: Sequence[float],
+    segments: Sequence[Sequence[Part]],
+    step: Sequence[float],
+    first: int,
+    *,
+    axis: Vec3,
+    angle: float = 0.0,
+    swing: float = 0.0,
+    lag: float = 0.12,
+    cycles: float = 1.0,
+) -> list[Limb]:
+    """Limbs that hang one from the next, ``step`` apart, each lagging behind the last: ropes, tails, flags, stems.
+
+    ``first`` is the index that the first of them will have in its actor.
+    """
+    limbs = []
+    for index, parts in enumerate(segments):
+        limbs.append(
+            Limb(
+                parent if index == 0 else first + index - 1,
+                vec(pivot if index == 0 else step),
+                tuple(parts),
+                axis=axis,
+                angle=round(float(angle), 4),
+                swing=round(float(swing), 4),
+                phase=round(-lag * index, 4),
+                cycles=cycles,
+            )
+        )
+    return limbs
+
+
 def rigid(parts: Sequence[Part]) -> tuple[Limb, ...]:
     """The limbs of a thing without joints."""
     return (Limb(-1, (0.0, 0.0, 0.0), tuple(parts)),)
@@ -118,9 +169,19 @@ def _hull(part: Part) -> np.ndarray:
 
 
 def colour(rng: np.random.Generator, vivid: float | None = None) -> Vec3:
-    """A colour: half of them vivid, the rest earthy or grey, as things are."""
-    saturation = rng.uniform(0.5, 0.95) if vivid is None and rng.random() < 0.5 else rng.uniform(0.0, 0.4)
-    return vec(colorsys.hsv_to_rgb(rng.random(), vivid if vivid is not None else saturation, rng.uniform(0.2, 1.0)))
+    """A colour as things have them: mostly muted, earthy or grey, a third vivid; ``vivid`` fixes the saturation."""
+    if vivid is None:
+        kind = rng.random()
+        if kind < 0.3:  # paint, plastic
+            hue, saturation, value = rng.random(), rng.uniform(0.5, 0.95), rng.uniform(0.35, 1.0)
+        elif kind < 0.6:  # wood, leather, soil, sand, brick
+            hue, saturation, value = rng.uniform(0.02, 0.14), rng.uniform(0.2, 0.7), rng.uniform(0.15, 0.85)
+        elif kind < 0.8:  # cloth
+            hue, saturation, value = rng.random(), rng.uniform(0.1, 0.45), rng.uniform(0.2, 0.9)
+        else:  # metal, stone, black and white
+            hue, saturation, value = rng.random(), rng.uniform(0, 0.1), rng.uniform(0.05, 1.0)
+        return vec(colorsys.hsv_to_rgb(hue, saturation, value))
+    return vec(colorsys.hsv_to_rgb(rng.random(), vivid, rng.uniform(0.2, 1.0)))
 
 
 def skin(rng: np.random.Generator) -> Vec3:

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from diffvas.world import figures, shapes
-from diffvas.world.building import about, bone, bounds, box, plain, rigid, shaped, vec
-from diffvas.world.figures import Figure
-from diffvas.world.shapes import UP
+from diffvas.world import animals, figures, shapes
+from diffvas.world.building import UP, Figure, about, bone, bounds, box, plain, rigid, shaped, vec
 from diffvas.world.spec import Actor, Camera, Light, Material, Motion, SceneSpec, Texture, Vec3
 
 FRAME_SECONDS = 0.08
@@ -35,7 +33,7 @@ def _walk(actor: Actor, across: float, gait_hz: float) -> Actor:
 
 
 def _horse() -> Actor:
-    limbs, _ = figures.quadruped(np.random.default_rng(4), "horse", "walk")
+    limbs, _ = animals.quadruped(np.random.default_rng(4), "horse", "walk")
     coat = _pattern("spots", (0.62, 0.33, 0.14), (0.96, 0.9, 0.8), 1.2, 5)
     stuff = (coat, plain((0.16, 0.09, 0.06)), plain((0.12, 0.1, 0.1)))
     return _walk(_stand("horse", (limbs, stuff), 1.0, -1.35, 0.0), 2.6, 1.25)
@@ -54,7 +52,7 @@ def _woman() -> Actor:
 
 
 def _dog() -> Actor:
-    limbs, _ = figures.quadruped(np.random.default_rng(11), "dog", "trot")
+    limbs, _ = animals.quadruped(np.random.default_rng(11), "dog", "trot")
     stuff = (plain((0.93, 0.88, 0.78)), plain((0.55, 0.35, 0.2)), plain((0.2, 0.15, 0.12)))
     return _walk(_stand("dog", (limbs, stuff), 0.62, 2.1, -0.45, np.pi), -2.3, 2.2)
 

@@ -6,15 +6,25 @@ Depth is the layer's distance with a slight slope, which after normalisation is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from diffvas.world.clip import SceneClip
-from diffvas.world.outlines import OBJECTS, OCCLUDERS, Shape, sample_shape
+from diffvas.world.families import allowed
+from diffvas.world.outlines import OBJECTS, OCCLUDERS, Shape, cycle, furniture, sample_shape
+from diffvas.world.silhouettes import creature, fish, garment, hand, leaf, letter, snake, star, tool
+from diffvas.world.sprites import Sprite, sprite
 
 Array = np.ndarray
+TARGETS = {**OBJECTS, hand: 1.0, fish: 0.7, snake: 0.5, garment: 0.7, tool: 1.0, letter: 0.4, star: 0.3, leaf: 0.6,
+           creature: 2.0}  # fmt: skip
+COVERS = {**OCCLUDERS, hand: 2.0, leaf: 1.5, garment: 0.5, letter: 0.7, creature: 0.7, snake: 0.5, star: 0.3}
+"""2-D families and their weights, of what is hidden and of what hides."""
+HELD_OUT = frozenset({cycle, furniture, star})
+"""2-D families that the set "train" leaves out, besides the ``families.HELD_OUT`` of the sprites."""
+SPRITES = 0.45  # share of the layers that show a shape of the 3-D world
 SHIFT = 4  # cv2 draws polygons in fixed point with this many fractional bits
 
 
@@ -28,7 +38,7 @@ class Actor:
         flip: -1 or 1, mirrors x. distance: (T,) layer depth. texture: (64, 64, 3) uint8. shades: (P,) per part.
     """
 
-    shape: Shape
+    shape: Shape | Sprite
     place: Array
     scale: Array
     turn: Array
@@ -77,8 +87,8 @@ def sample_texture(rng: np.random.Generator) -> Array:
     return (low * (1 - m) + high * m).clip(0, 255).astype(np.uint8)
 
 
-def sample_background(rng: np.random.Generator, size: tuple[int, int]) -> Array:
-    """(H, W, 3) uint8: a sky and a ground, or a wall, with low-frequency noise."""
+def sample_background(rng: np.random.Generator, size: tuple[int, int], table: dict = OBJECTS) -> Array:
+    """(H, W, 3) uint8: a sky and a ground, or a wall, with low-frequency noise and still things far away."""
     h, w = size
     small = rng.uniform(60, 220, 3) + rng.normal(0, 18, (6, 8, 1)) + rng.normal(0, 6, (6, 8, 3))
     image = cv2.resize(small.astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
@@ -87,7 +97,7 @@ def sample_background(rng: np.random.Generator, size: tuple[int, int]) -> Array:
         ground = cv2.resize((rng.uniform(30, 200, 3) + rng.normal(0, 20, (8, 12, 1))).astype(np.float32), (w, h))
         image[horizon:] = ground[horizon:]
     for _ in range(int(rng.integers(0, 5))):  # still things far away
-        shape = sample_shape(rng, OBJECTS).polygons(0.0)
+        shape = sample_shape(rng, table).polygons(0.0)
         at, scale = rng.uniform(0, 1, 2) * (w, h), rng.uniform(0.15, 0.6) * h
         colour = rng.uniform(20, 235, 3).tolist()
         for outline, hole in shape:
@@ -99,9 +109,18 @@ def sample_background(rng: np.random.Generator, size: tuple[int, int]) -> Array:
 def sample_actor(
     rng: np.random.Generator, size: tuple[int, int], frames: int, layer: float, families: dict, big: float
 ) -> Actor:
-    """One layer at distance ``layer``, its height a share ``big`` of the frame, on a path that crosses the frame."""
+    """One layer at distance ``layer``, its height a share ``big`` of the frame, on a path that crosses the frame.
+
+    ``families``: 2-D families and their weights.
+    """
+    return moving_layer(rng, sample_shape(rng, families), size, frames, layer, big)
+
+
+def moving_layer(
+    rng: np.random.Generator, shape: Shape | Sprite, size: tuple[int, int], frames: int, layer: float, big: float
+) -> Actor:
+    """``sample_actor`` of a given shape."""
     h, w = size
-    shape = sample_shape(rng, families)
     t = np.linspace(0, 1, frames)[:, None]
     middle = np.array([w * rng.uniform(0.2, 0.8), h * rng.uniform(0.35, 0.65)])
     speed = rng.choice([0.0, 0.15, 0.5, 1.0], p=[0.2, 0.3, 0.35, 0.15]) * rng.normal(1, 0.3)
@@ -131,12 +150,15 @@ def draw(actor: Actor, frame: int, frames: int, size: tuple[int, int], part_map:
     parts = np.zeros((h, w), np.uint8) if part_map else None
     c, s = np.cos(actor.turn[frame]), np.sin(actor.turn[frame])
     matrix = actor.scale[frame] * np.array([[c, -s], [s, c]]) @ np.diag([actor.flip, 1.0])
-    for k, (outline, hole) in enumerate(actor.shape.polygons(frame / max(frames - 1, 1))):
-        points = outline @ matrix.T + actor.place[frame]
-        fixed = [np.round(points.clip(-4000, 4000) * (1 << SHIFT)).astype(np.int32)]
-        cv2.fillPoly(mask, fixed, 0 if hole else 1, shift=SHIFT)
+    polygons = actor.shape.polygons(frame / max(frames - 1, 1))
+    ends = np.cumsum([len(outline) for outline, _ in polygons]).tolist()
+    points = np.concatenate([outline for outline, _ in polygons]) @ matrix.T + actor.place[frame]
+    fixed = np.round(points.clip(-4000, 4000) * (1 << SHIFT)).astype(np.int32)
+    for k, (outline, hole) in enumerate(polygons):
+        corners = [fixed[ends[k] - len(outline) : ends[k]]]
+        cv2.fillPoly(mask, corners, 0 if hole else 1, shift=SHIFT)
         if parts is not None and not hole:
-            cv2.fillPoly(parts, fixed, k, shift=SHIFT)
+            cv2.fillPoly(parts, corners, k, shift=SHIFT)
     return mask, parts
 
 
@@ -153,24 +175,48 @@ def paint(actor: Actor, frame: int, size: tuple[int, int], parts: Array) -> Arra
     return np.clip(rgb * actor.shades[parts][..., None], 0, 255).astype(np.uint8)
 
 
-def sample_actors(rng: np.random.Generator, size: tuple[int, int], frames: int) -> list[Actor]:
-    """Two to five layers, nearest last; nearer layers are drawn from occluders more often."""
-    count = int(rng.integers(2, 6))
+def _tables(families: str) -> tuple[frozenset[str], dict, dict, dict]:
+    """Sprite names and 2-D tables of targets, of covers and of things far away, for a set of families."""
+    names, every = allowed(families), allowed("all")
+    if families == "all":
+        return every, TARGETS, COVERS, OBJECTS
+    if families == "heldout":
+        return names, {make: TARGETS[make] for make in TARGETS if make in HELD_OUT}, COVERS, OBJECTS
+    return (names, *({make: t[make] for make in t if make not in HELD_OUT} for t in (TARGETS, COVERS, OBJECTS)))
+
+
+def sample_actors(rng: np.random.Generator, size: tuple[int, int], frames: int, families: str = "all") -> list[Actor]:
+    """Two to six layers, nearest last; nearer layers are drawn from occluders more often.
+
+    With ``families`` "heldout" the farther half of the layers is of held-out families.
+    """
+    count = int(rng.integers(2, 7))
     layers = np.sort(rng.uniform(2.0, 12.0, count))[::-1]
     pan = smooth_path(rng, frames, 2, 0.06 * size[1]) * rng.choice([0.0, 1.0]) + np.linspace(-0.5, 0.5, frames)[
         :, None
     ] * (rng.normal(0, 0.15, 2) * size[1] * rng.choice([0.0, 1.0]))
+    names, targets, covers, _ = _tables(families)
+    cover_names = allowed("all") if families == "heldout" else names
     actors = []
     for k, layer in enumerate(layers):
         target = k < max(1, count // 2)
-        big = rng.uniform(0.35, 1.1) if target else rng.uniform(0.25, 1.3)
-        actor = sample_actor(rng, size, frames, float(layer), OBJECTS if target else OCCLUDERS, big)
-        actors.append(Actor(**{**actor.__dict__, "place": actor.place + pan * (4.0 / layer + 0.3)}))
+        big = rng.uniform(0.3, 1.1) if target else rng.uniform(0.25, 1.2)
+        if rng.random() < SPRITES:
+            shape = sprite(rng, names if target else cover_names)
+        else:
+            shape = sample_shape(rng, targets if target else covers)
+        actor = moving_layer(rng, shape, size, frames, float(layer), big)
+        actors.append(replace(actor, place=actor.place + pan * (4.0 / layer + 0.3)))
     return actors
 
 
 def flat_scene(
-    seed: int | list[int], size: tuple[int, int] = (128, 256), frames: int = 25, *, colour: bool = True
+    seed: int | list[int],
+    size: tuple[int, int] = (128, 256),
+    frames: int = 25,
+    *,
+    colour: bool = True,
+    families: str = "all",
 ) -> SceneClip:
     """One clip of the flat world; the same seed gives the same clip.
 
@@ -180,11 +226,15 @@ def flat_scene(
         frames: T.
         colour: False leaves RGB out (zero-size arrays), which is several times faster; the masks are the
             same (the slope of the depth is not: the background is drawn before it).
+        families: "train", "heldout" or "all"; see ``sample_actors``.
+
+    Raises:
+        ValueError: another set of families.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     h, w = size
-    actors = sample_actors(rng, size, frames)
-    background = sample_background(rng, size) if colour else None
+    actors = sample_actors(rng, size, frames, families)
+    background = sample_background(rng, size, _tables(families)[3]) if colour else None
     slope = rng.uniform(0.0, 0.6)
     n = len(actors)
     ids = np.zeros((frames, h, w), np.uint8)

@@ -15,13 +15,42 @@ def rotation(vector: np.ndarray) -> np.ndarray:
 
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(4,) product of two quaternions: first turn by b, then by a."""
-    return np.array([a[0] * b[0] - a[1:] @ b[1:], *(a[0] * b[1:] + b[0] * a[1:] + np.cross(a[1:], b[1:]))])
+    aw, ax, ay, az = (float(v) for v in a)
+    bw, bx, by, bz = (float(v) for v in b)
+    return np.array(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ]
+    )
+
+
+def matrices(quats: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) rotation matrices of quaternions (..., 4)."""
+    w, x, y, z = np.moveaxis(np.asarray(quats, float), -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
 
 def turned(quat: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (..., 3) turned by a quaternion (4,)."""
-    w, v = quat[0], quat[1:]
-    return points + 2 * np.cross(v, np.cross(v, points) + w * points)
+    w, x, y, z = (float(v) for v in quat)  # plain numbers: this is called for every part of every figure
+    if w == 1.0:
+        return np.asarray(points, float)
+    transposed = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)],
+            [2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)],
+            [2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    return np.asarray(points) @ transposed
 
 
 def from_axes(right: np.ndarray, up: np.ndarray, back: np.ndarray) -> np.ndarray:

@@ -1,19 +1,14 @@
-"""Things without a life of their own: simple bodies, furniture, vessels, vehicles, trees, and what stands in the way.
+"""Plain bodies, furniture, and what stands in the way.
 
-All stand on z = 0 and are of the order of 1 high or wide; vehicles look along +x.
+All stand on z = 0 and are of the order of 1 high or wide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from diffvas.world.building import about, ball, bone, box, materials, ride, rigid, shaped, vec
-from diffvas.world.figures import ACROSS, Figure, person
+from diffvas.world.building import ACROSS, UP, Figure, about, ball, bone, box, loft, materials, rigid, shaped, vec
 from diffvas.world.spec import Limb, Part
-
-UP = (0.0, 0.0, 1.0)
 
 
 def simple(rng: np.random.Generator) -> Figure:
@@ -42,32 +37,13 @@ def solid(rng: np.random.Generator) -> Figure:
 
 
 def outline(rng: np.random.Generator) -> Figure:
-    """A cut-out: a star-shaped outline of lobes and spikes, extruded."""
-    count = int(rng.integers(14, 40))
-    turn = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    if rng.random() < 0.6:
-        radius = 1 + sum(rng.uniform(-0.3, 0.3) * np.sin(k * turn + rng.uniform(0, 6.3)) for k in range(1, 7))
-    else:
-        radius = np.where(np.arange(count) % 2 == 0, 1.0, rng.uniform(0.35, 0.8)) * rng.uniform(0.75, 1.2, size=count)
+    """A cut-out of soft lobes, extruded."""
+    turn = np.linspace(0, 2 * np.pi, int(rng.integers(16, 40)), endpoint=False)
+    radius = 1 + sum(rng.uniform(-0.3, 0.3) * np.sin(k * turn + rng.uniform(0, 6.3)) for k in range(1, 7))
     radius = np.maximum(radius, 0.2) * 0.5
-    wide = rng.uniform(0.6, 1.4)
-    points = np.stack([wide * radius * np.cos(turn), radius * np.sin(turn)], 1)
+    points = np.stack([rng.uniform(0.6, 1.4) * radius * np.cos(turn), radius * np.sin(turn)], 1)
     points[:, 1] -= points[:, 1].min()
     return rigid([shaped("outline", (rng.uniform(0.03, 0.3), *points.reshape(-1)))]), materials(rng, 1, 0.8)
-
-
-def vessel(rng: np.random.Generator) -> Figure:
-    """Something turned on a lathe: bottle, vase, cup, chess piece; sometimes with a handle."""
-    count = int(rng.integers(4, 9))
-    height = np.linspace(0, rng.uniform(0.7, 1.3), count)
-    radius = np.clip(0.22 + 0.16 * np.cumsum(rng.normal(size=count)) / np.sqrt(count), 0.05, 0.45)
-    if rng.random() < 0.4:  # bottle: a wide body and a thin neck
-        radius = np.where(np.arange(count) < count * 0.6, rng.uniform(0.18, 0.3), rng.uniform(0.05, 0.1))
-    parts = [shaped("lathe", np.stack([radius, height], 1).reshape(-1))]
-    if rng.random() < 0.35:
-        ring = rng.uniform(0.12, 0.25)
-        parts.append(shaped("torus", (ring, 0.035), (radius[count // 2], 0, height[count // 2]), 1))
-    return rigid(parts), materials(rng, 2)
 
 
 def stack(rng: np.random.Generator) -> Figure:
@@ -165,115 +141,6 @@ def lamp(rng: np.random.Generator) -> Figure:
     return rigid(parts), materials(rng, 2, 0.4)
 
 
-def _wheel(radius: float, pos: tuple[float, float, float], wide: float, tyre: int) -> Limb:
-    """A turning wheel; the box makes the turning visible."""
-    parts = (
-        Part("cylinder", vec((radius, wide / 2, 0)), quat=about(ACROSS, np.pi / 2), material=tyre),
-        box((radius * 1.3, wide * 1.1, radius * 0.25), (0, 0, 0), 2),
-        ball(radius * 0.35, (0, 0, 0), 2),
-    )
-    return Limb(0, vec(pos), parts, axis=(0.0, 1.0, 0.0), roll=1.0)
-
-
-def car(rng: np.random.Generator) -> Figure:
-    """A car, van, bus, truck or pickup."""
-    long, wide = rng.uniform(1.5, 2.1), rng.uniform(0.65, 0.85)
-    radius = rng.uniform(0.14, 0.2)
-    low, belt = radius * 0.8, rng.uniform(0.38, 0.5)
-    style = rng.integers(4)
-    h, top = long / 2, belt + rng.uniform(0.22, 0.34)
-    front = {0: 0.55, 1: 0.85, 2: 0.92, 3: 0.9}[int(style)] * h
-    rear = {0: rng.uniform(-0.95, -0.6) * h, 1: -0.98 * h, 2: -0.99 * h, 3: 0.25 * h}[int(style)]
-    if style in (1, 2):
-        top = belt + rng.uniform(0.35, 0.7)
-    slope = rng.uniform(0.05, 0.25)
-    body = [
-        box((long, wide, belt - low), (0, 0, (belt + low) / 2), 0),
-        shaped(
-            "outline", (wide * 0.46, rear, belt, front, belt, front - slope, top, rear + slope * 0.6, top), (0, 0, 0), 0
-        ),
-        shaped(
-            "outline",
-            (
-                wide * 0.47,
-                rear + 0.1,
-                belt + 0.03,
-                front - 0.08,
-                belt + 0.03,
-                front - slope - 0.04,
-                top - 0.05,
-                rear + slope * 0.6 + 0.05,
-                top - 0.05,
-            ),
-            (0, 0, 0),
-            3,
-        ),
-    ]
-    if style == 3 and rng.random() < 0.6:  # load
-        body.append(box((long * 0.55, wide * 0.95, rng.uniform(0.2, 0.6)), (-h * 0.42, 0, belt + 0.2), 2))
-    limbs = [Limb(-1, (0.0, 0.0, 0.0), tuple(body))]
-    limbs += [_wheel(float(radius), (x * h * 0.62, y * wide * 0.45, radius), 0.12, 1) for x in (-1, 1) for y in (-1, 1)]
-    return tuple(limbs), materials(rng, 4, 0.2)
-
-
-def bicycle(rng: np.random.Generator) -> Figure:
-    """A bicycle or motor bicycle, mostly with somebody on it."""
-    radius, reach, thin = rng.uniform(0.2, 0.26), rng.uniform(0.33, 0.4), rng.uniform(0.012, 0.022)
-    seat, bar = np.array([-0.14, 0, 0.56]), np.array([0.27, 0, 0.6])
-    crank, rear, front = np.array([-0.02, 0, radius]), np.array([-reach, 0, radius]), np.array([reach, 0, radius])
-    parts = [
-        bone(a, b, thin, 0)
-        for a, b in (
-            (crank, seat),
-            (crank, bar * 0.95),
-            (rear, crank),
-            (rear, seat),
-            (bar, front),
-            (seat, bar * [1, 1, 0.92]),
-        )
-    ]
-    parts += [
-        bone(np.add(bar, [0, -0.2, 0.03]), np.add(bar, [0, 0.2, 0.03]), thin, 1),
-        ball((0.1, 0.05, 0.03), np.add(seat, [0, 0, 0.03]), 1),
-    ]
-    if rng.random() < 0.3:  # motor
-        parts += [ball((0.22, 0.1, 0.12), (0, 0, radius + 0.08), 2), ball((0.16, 0.08, 0.09), (0.1, 0, 0.5), 0)]
-    tyre = rng.uniform(0.015, 0.04)
-    limbs = [Limb(-1, (0.0, 0.0, 0.0), tuple(parts))]
-    for hub in (rear, front):
-        spokes = [
-            bone(hub * 0 + [0, 0, -radius], [0, 0, radius], 0.006, 1),
-            bone([-radius, 0, 0], [radius, 0, 0], 0.006, 1),
-        ]
-        limbs.append(
-            Limb(0, vec(hub), (shaped("torus", (radius, tyre), (0, 0, 0), 1), *spokes), axis=(0.0, 1.0, 0.0), roll=1.0)
-        )
-    paint = materials(rng, 3, 0.2)
-    if rng.random() < 0.15:
-        return tuple(limbs), paint
-    human, clothes = person(rng, "ride")
-    return ride(tuple(limbs), human, np.add(seat, [0, 0, 0.08]), len(paint)), (*paint, *clothes)
-
-
-def tree(rng: np.random.Generator) -> Figure:
-    """A tree, a bush or a potted plant."""
-    high, crown = rng.uniform(0.3, 1.2), rng.uniform(0.25, 0.5)
-    parts = [bone((0, 0, 0), (rng.normal() * 0.05, 0, high), rng.uniform(0.03, 0.08), 1)]
-    if rng.random() < 0.3:
-        parts += [
-            shaped("lathe", (crown * s, 0, 0.01, crown * 1.2), (0, 0, high + k * 0.3 - 0.2), 0)
-            for k, s in enumerate((1.0, 0.8, 0.55))
-        ]
-    else:
-        for _ in range(int(rng.integers(1, 5))):
-            c = crown * rng.uniform(0.5, 1.0)
-            where = (*(rng.normal(size=2) * crown * 0.5), high + rng.normal() * 0.15)
-            parts.append(shaped("blob", (c, c, c * rng.uniform(0.6, 1.1), 0.5, rng.integers(10**6)), where, 0))
-    if rng.random() < 0.3:
-        parts.append(shaped("lathe", (0.12, 0, 0.2, 0.25), (0, 0, 0), 2))
-    return rigid(parts), materials(rng, 3, 0.7)
-
-
 def post(rng: np.random.Generator) -> Figure:
     """A post or column, high enough to leave the frame at the top."""
     radius = float(rng.uniform(0.04, 0.2))
@@ -314,7 +181,211 @@ def arch(rng: np.random.Generator) -> Figure:
     return rigid(parts), materials(rng, 1, 0.7)
 
 
-Maker = Callable[[np.random.Generator], Figure]
-TOYS: tuple[Maker, ...] = (simple, solid, outline, vessel, vessel, stack, chair, lamp)
-FURNITURE: tuple[Maker, ...] = (chair, chair, table, lamp, vessel, stack, tree)
-SCREENS: tuple[Maker, ...] = (post, post, board, board, fence, arch, tree, stack, outline, solid)
+def star(rng: np.random.Generator) -> Figure:
+    """A spiky cut-out: a star, sun, splash or leaf."""
+    count = 2 * int(rng.integers(4, 14))
+    turn = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    radius = np.where(np.arange(count) % 2 == 0, 1.0, rng.uniform(0.3, 0.75)) * rng.uniform(0.75, 1.2, size=count) * 0.5
+    points = np.stack([radius * np.cos(turn), radius * np.sin(turn)], 1)
+    points[:, 1] -= points[:, 1].min()
+    return rigid([shaped("outline", (rng.uniform(0.03, 0.3), *points.reshape(-1)))]), materials(rng, 1, 0.8)
+
+
+def stool(rng: np.random.Generator) -> Figure:
+    """A stool, bar stool, side table or pouf."""
+    wide, seat, legs = rng.uniform(0.18, 0.32), rng.uniform(0.35, 0.9), int(rng.integers(1, 5))
+    parts = [bone((0, 0, seat), (0, 0, seat + rng.uniform(0.03, 0.15)), wide, 0, "cylinder")]
+    if legs == 1:
+        parts += [bone((0, 0, 0), (0, 0, seat), 0.03, 1), bone((0, 0, 0), (0, 0, 0.03), wide * 0.8, 1, "cylinder")]
+    elif legs == 2:
+        parts = [shaped("superquadric", (wide, wide, seat / 2, rng.uniform(0.2, 0.6), 1), (0, 0, seat / 2))]
+    else:
+        feet = [(1.15 * wide * np.cos(a), 1.15 * wide * np.sin(a), 0) for a in np.linspace(0.4, 6.7, legs + 1)[:-1]]
+        parts += [bone(foot, (0.7 * foot[0], 0.7 * foot[1], seat), 0.025, 1) for foot in feet]
+    return rigid(parts), materials(rng, 2, 0.5)
+
+
+def sofa(rng: np.random.Generator) -> Figure:
+    """A sofa, armchair or bed, with cushions."""
+    wide, deep, seat = rng.uniform(0.7, 1.9), rng.uniform(0.6, 0.8), rng.uniform(0.25, 0.4)
+    back, arm = rng.uniform(0.25, 0.5), rng.uniform(0.08, 0.18)
+    round_edges = rng.uniform(0.15, 0.5)
+
+    def pad(x: float, y: float, z: float, where: tuple[float, float, float], stuff: int = 0) -> Part:
+        return shaped("superquadric", (x / 2, y / 2, z / 2, round_edges, round_edges), where, stuff)
+
+    parts = [pad(deep, wide, seat, (0, 0, seat / 2)), pad(0.18, wide, seat + back, (-deep / 2, 0, (seat + back) / 2))]
+    parts += [pad(deep, arm, seat + 0.2, (0, s * wide / 2, (seat + 0.2) / 2)) for s in (1, -1)]
+    for _ in range(int(rng.integers(0, 4))):
+        y = rng.uniform(-0.4, 0.4) * wide
+        parts.append(pad(0.14, 0.3, 0.3, (-deep * 0.25, y, seat + 0.14), 1))
+    return rigid(parts), materials(rng, 2, 0.5)
+
+
+def shelf(rng: np.random.Generator) -> Figure:
+    """A shelf, rack or bookcase with things on it, open or with a back."""
+    wide, tall, deep = rng.uniform(0.5, 1.2), rng.uniform(0.7, 1.6), rng.uniform(0.2, 0.35)
+    levels = int(rng.integers(2, 6))
+    parts = [box((0.04, deep, tall), (s * wide / 2, 0, tall / 2), 0) for s in (1, -1)]
+    parts += [box((wide, deep, 0.035), (0, 0, tall * k / levels + 0.02), 0) for k in range(levels + 1)]
+    if rng.random() < 0.4:
+        parts.append(box((wide, 0.02, tall), (0, deep / 2, tall / 2), 0))
+    room = tall / levels
+    for k in range(levels):
+        for _ in range(int(rng.integers(0, 4))):
+            a, high = rng.uniform(0.04, 0.12), rng.uniform(0.3, 0.85) * room / 2
+            where = (rng.uniform(-0.42, 0.42) * wide, 0, room * k + 0.04 + high)
+            stuff = int(rng.integers(1, 3))
+            part = box((2 * a, 0.15, 2 * high), where, stuff)
+            parts.append(
+                part
+                if rng.random() < 0.6
+                else bone(np.subtract(where, (0, 0, high)), np.add(where, (0, 0, high)), float(a), stuff, "cylinder")
+            )
+    return rigid(parts), materials(rng, 3, 0.4)
+
+
+def cabinet(rng: np.random.Generator) -> Figure:
+    """A cupboard, chest of drawers, fridge, oven, bin or telephone box."""
+    wide, tall, deep = rng.uniform(0.35, 1.0), rng.uniform(0.5, 1.3), rng.uniform(0.3, 0.5)
+    parts = [box((wide, deep, tall), (0, 0, tall / 2 + 0.05), 0)]
+    rows, columns = int(rng.integers(1, 5)), int(rng.integers(1, 3))
+    for k in range(rows):
+        for j in range(columns):
+            x, z = ((j + 0.5) / columns - 0.5) * wide, (k + 0.5) * tall / rows + 0.05
+            parts.append(box((wide / columns * 0.88, 0.03, tall / rows * 0.86), (x, -deep / 2, z), 1))
+            parts.append(ball(0.02, (x + wide / columns * 0.3, -deep / 2 - 0.03, z), 2))
+    parts += [
+        bone((x * wide * 0.42, y * deep * 0.4, 0), (x * wide * 0.42, y * deep * 0.4, 0.08), 0.03, 2)
+        for x in (1, -1)
+        for y in (1, -1)
+    ]
+    return rigid(parts), materials(rng, 3, 0.4)
+
+
+def wheel(rng: np.random.Generator) -> Figure:
+    """Something round that rolls about its y axis, its origin in the middle: ball, tyre, barrel, wheel, coin."""
+    style, radius = rng.integers(5), 0.5
+    if style == 0:
+        parts = [ball(radius, (0, 0, 0))]
+    elif style == 1:
+        tube = rng.uniform(0.2, 0.4)
+        parts = [shaped("torus", (radius * (1 - tube), radius * tube), (0, 0, 0))]
+    elif style == 2:
+        half = rng.uniform(0.3, 0.6)
+        barrel = (radius * 0.8, -half, radius, 0, radius * 0.8, half)
+        parts = [shaped("lathe", barrel, (0, 0, 0), 0, about(ACROSS, np.pi / 2))]
+        parts += [shaped("torus", (radius * 0.9, 0.03), (0, s * half * 0.6, 0), 1) for s in (1, -1)]
+    elif style == 3:
+        spokes = int(rng.integers(2, 6))
+        parts = [shaped("torus", (radius * 0.9, radius * 0.1), (0, 0, 0)), ball(0.1, (0, 0, 0), 1)]
+        parts += [
+            bone((-0.45 * np.cos(a), 0, -0.45 * np.sin(a)), (0.45 * np.cos(a), 0, 0.45 * np.sin(a)), 0.03, 1)
+            for a in np.pi * np.arange(spokes) / spokes
+        ]
+    else:
+        half = rng.uniform(0.03, 0.15)
+        parts = [bone((0, -half, 0), (0, half, 0), radius, 0, "cylinder"), box((0.5, 2.2 * half, 0.15), (0, 0, 0), 1)]
+    return rigid(parts), materials(rng, 2, 0.8)
+
+
+def crate(rng: np.random.Generator) -> Figure:
+    """Crates, boxes or bales, alone or piled up."""
+    parts = []
+    for k in range(int(rng.integers(1, 5))):
+        a, b, c = rng.uniform(0.3, 0.6, size=3)
+        where = (rng.normal() * 0.25, rng.normal() * 0.08, c / 2 + (0.45 * (k // 2)))
+        parts.append(box((a, b, c), where, k % 2, about(UP, float(rng.normal() * 0.3))))
+    return rigid(parts), materials(rng, 2, 0.7)
+
+
+def lattice(rng: np.random.Generator) -> Figure:
+    """Crossed bars: a grid, trellis, ladder, scaffold or climbing frame."""
+    wide, high, thin = rng.uniform(0.4, 1.4), rng.uniform(0.6, 1.5), rng.uniform(0.01, 0.04)
+    columns, rows = int(rng.integers(2, 7)), int(rng.integers(2, 7))
+    slant = rng.uniform(0.1, 0.4) * wide if rng.random() < 0.3 else 0.0
+    parts = [bone((x - slant, 0, 0), (x + slant, 0, high), thin, 0) for x in np.linspace(-wide / 2, wide / 2, columns)]
+    if slant:
+        parts += [
+            bone((x + slant, 0, 0), (x - slant, 0, high), thin, 0) for x in np.linspace(-wide / 2, wide / 2, columns)
+        ]
+    else:
+        parts += [bone((-wide / 2, 0, z), (wide / 2, 0, z), thin, 1) for z in np.linspace(0.05, high, rows)]
+    return rigid(parts), materials(rng, 2, 0.4)
+
+
+def hole(rng: np.random.Generator) -> Figure:
+    """A plate with a hole: a window, a frame, a ring of any outline, a wall with a breach."""
+    count = 24
+    turn = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    power = rng.choice([1.0, 0.3])  # round or squarish
+    shape = np.stack(
+        [np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** power, np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** power],
+        1,
+    )
+    wobble = (
+        1
+        + rng.uniform(0, 0.3) * sum(rng.normal() * np.sin(k * turn + rng.uniform(0, 6.3)) / k for k in range(2, 5)) / 2
+    )
+    inner = shape * np.clip(wobble, 0.5, 1.5)[:, None] * rng.uniform(0.25, 0.75)
+    size = np.array([rng.uniform(0.4, 0.9), rng.uniform(0.4, 0.8)])
+    outer_shape = shape if rng.random() < 0.6 else shape / np.maximum(np.abs(shape).max(axis=1, keepdims=True), 1e-3)
+    outer, inner = outer_shape * size, np.clip(inner, -0.92, 0.92) * size
+    lift = np.array([0.0, size[1]])
+    corners = np.concatenate([outer + lift, inner + lift], 1)
+    return rigid([shaped("plate", (rng.uniform(0.02, 0.12), *corners.reshape(-1)))]), materials(rng, 1, 0.8)
+
+
+def tent(rng: np.random.Generator) -> Figure:
+    """A tent, hut, booth, parasol or roof on posts."""
+    wide, deep, eaves, top = rng.uniform(0.5, 1.0), rng.uniform(0.5, 0.9), rng.uniform(0.0, 0.8), rng.uniform(0.3, 0.6)
+    style = rng.integers(3)
+    if style == 0:
+        parts = [
+            shaped("lathe", (wide, eaves + 0.5, 0.02, eaves + 0.5 + top)),
+            bone((0, 0, 0), (0, 0, eaves + 0.6), 0.025, 1),
+        ]
+    else:
+        roof = (deep / 2, -wide * 0.55, eaves, wide * 0.55, eaves, 0, eaves + top)
+        parts = [shaped("outline", roof)]
+        if style == 1 and eaves > 0.2:
+            parts += [
+                bone((x * wide / 2, y * deep * 0.45, 0), (x * wide / 2, y * deep * 0.45, eaves), 0.03, 1)
+                for x in (1, -1)
+                for y in (1, -1)
+            ]
+        elif eaves > 0.1:
+            parts += [
+                box((wide, deep * 0.9, eaves), (0, 0, eaves / 2), 1),
+                box((wide * 0.25, deep * 0.95, eaves * 0.7), (0, 0, eaves * 0.35), 2),
+            ]
+    return rigid(parts), materials(rng, 3, 0.6)
+
+
+def gate(rng: np.random.Generator) -> Figure:
+    """A door, shutter or barrier that opens and closes on its hinge."""
+    wide, high = rng.uniform(0.4, 0.8), rng.uniform(0.7, 1.2)
+    posts = [bone((s * wide / 2, 0, 0), (s * wide / 2, 0, high * 1.05), 0.04, 1) for s in (1, -1)]
+    if rng.random() < 0.5:
+        leaf, axis = [box((wide * 0.95, 0.04, high * 0.95), (wide * 0.48, 0, high / 2), 0)], UP
+        where = (-wide / 2, 0, 0.02)
+    else:
+        leaf, axis, where = (
+            [box((wide * 1.4, 0.05, 0.08), (wide * 0.7, 0, 0), 0)],
+            (0.0, -1.0, 0.0),
+            (-wide / 2, -0.06, high * 0.8),
+        )
+    limbs = (Limb(-1, (0.0, 0.0, 0.0), tuple(posts)), Limb(0, vec(where), tuple(leaf), axis=axis, angle=0.5, swing=0.5))
+    return limbs, materials(rng, 2, 0.6)
+
+
+def statue(rng: np.random.Generator) -> Figure:
+    """A bust or figure of stone on a block."""
+    base, tall = rng.uniform(0.2, 0.35), rng.uniform(0.2, 0.6)
+    parts = [box((2 * base, 2 * base, tall), (0, 0, tall / 2), 1)]
+    rows = [(0, base * 0.9, base * 0.6), (0.15, base * 1.1, base * 0.6), (0.28, base * 0.5, base * 0.4)]
+    parts += [
+        loft([(0, 0, tall + z, w, d) for z, w, d in rows], 0, 0.3),
+        ball((0.11, 0.1, 0.14), (0.02, 0, tall + 0.42), 0),
+    ]
+    return rigid(parts), materials(rng, 2, 0.7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -95,24 +95,57 @@ def _upload(model: Any, index: int, tile: np.ndarray) -> None:
 def _simulate(mujoco: Any, spec: SceneSpec, world: World) -> None:
     model, data = world.model, world.data
     actors = (*spec.objects, *spec.props)
-    physics = any(actor.motion.physics for actor in actors)
-    for index, actor in enumerate(actors):
-        if actor.motion.physics:
-            joint = model.joint(f"a{index}")
-            data.qpos[joint.qposadr[0] : joint.qposadr[0] + 7] = (*actor.motion.start, *actor.motion.quat)
-            data.qvel[joint.dofadr[0] : joint.dofadr[0] + 6] = (*actor.motion.velocity, *actor.motion.spin)
-    steps = max(1, round(spec.frame_seconds / PHYSICS_STEP))
-    model.opt.timestep = spec.frame_seconds / steps
-    for _ in range(round(spec.warmup / model.opt.timestep) if physics else 0):
-        mujoco.mj_step(model, data)
     duration = spec.frame_seconds * max(1, spec.frames - 1)
+    paths = physics_paths(spec)
     for frame in range(spec.frames):
         for index, actor in enumerate(actors):
-            if not actor.motion.physics:
+            if actor.motion.physics:
+                start = int(model.joint(f"a{index}").qposadr[0])
+                data.qpos[start : start + 7] = paths[index][frame]
+            else:
                 _pose(model, data, index, actor, frame * spec.frame_seconds, duration)
         world.qpos[frame], world.mocap_pos[frame], world.mocap_quat[frame] = data.qpos, data.mocap_pos, data.mocap_quat
-        for _ in range(steps if physics else 0):
-            mujoco.mj_step(model, data)
+
+
+def physics_paths(spec: SceneSpec) -> dict[int, np.ndarray]:
+    """Where physics takes the actors that it moves: index in objects + props to (T, 7) position and quaternion.
+
+    They are simulated among themselves and the solid things at rest, in a model without textures and without what
+    moves by formula: its hinges would cost time, and long chains of them can make the simulation blow up.
+
+    Raises:
+        RuntimeError: physics moves something and MuJoCo is missing.
+    """
+    actors = (*spec.objects, *spec.props)
+    moved = [k for k, actor in enumerate(actors) if actor.motion.physics]
+    if not moved:
+        return {}
+    mujoco = import_mujoco()
+    kept = [k for k, actor in enumerate(actors) if actor.motion.physics or (actor.solid and actor.still)]
+    flat = replace(spec.sky, kind="flat")
+    plain = replace(spec.ground, texture=flat)
+    bare = tuple(replace(actors[k], materials=(plain,) * len(actors[k].materials)) for k in kept)
+    model = mujoco.MjModel.from_xml_string(scene_xml(replace(spec, objects=bare, props=(), sky=flat, ground=plain), []))
+    data = mujoco.MjData(model)
+    places = {k: model.joint(f"a{kept.index(k)}") for k in moved}
+    for k, joint in places.items():
+        motion = actors[k].motion
+        data.qpos[joint.qposadr[0] : joint.qposadr[0] + 7] = (*motion.start, *motion.quat)
+        data.qvel[joint.dofadr[0] : joint.dofadr[0] + 6] = (*motion.velocity, *motion.spin)
+    for number, k in enumerate(kept):
+        if not actors[k].motion.physics:
+            _pose(model, data, number, actors[k], 0.0, 1.0)
+    hinges = model.jnt_dofadr[model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE]
+    model.dof_damping[hinges] = 1e6  # what rests does not sag
+    steps = max(1, round(spec.frame_seconds / PHYSICS_STEP))
+    model.opt.timestep = spec.frame_seconds / steps
+    mujoco.mj_step(model, data, round(spec.warmup / model.opt.timestep))
+    paths = {k: np.empty((spec.frames, 7)) for k in moved}
+    for frame in range(spec.frames):
+        for k, joint in places.items():
+            paths[k][frame] = data.qpos[joint.qposadr[0] : joint.qposadr[0] + 7]
+        mujoco.mj_step(model, data, steps)
+    return paths
 
 
 def _pose(model: Any, data: Any, index: int, actor: Actor, time: float, duration: float) -> None:
@@ -136,8 +169,14 @@ def pose_at(motion: Motion, time: float, duration: float) -> tuple[np.ndarray, n
         travelled = time + duration / (2 * np.pi) * np.sin(2 * np.pi * time / duration)
     else:
         travelled = time
+    if motion.path == "arc" and abs(motion.spin[2]) > 1e-6:
+        rate, (vx, vy, vz) = motion.spin[2], motion.velocity
+        ahead, aside = np.sin(rate * time) / rate, (1 - np.cos(rate * time)) / rate  # of a velocity that turns
+        way = np.array([ahead * vx - aside * vy, aside * vx + ahead * vy, vz * time])
+    else:
+        way = travelled * np.asarray(motion.velocity)
     wave = np.sin(2 * np.pi * (motion.wave_hz * time + motion.wave_phase))
-    position = np.asarray(motion.start) + travelled * np.asarray(motion.velocity) + wave * np.asarray(motion.wave)
+    position = np.asarray(motion.start) + way + wave * np.asarray(motion.wave)
     turn = multiply(rotation(np.asarray(motion.spin) * time), rotation(np.asarray(motion.rock) * wave))
     return position, multiply(turn, np.asarray(motion.quat))
 
@@ -145,9 +184,11 @@ def pose_at(motion: Motion, time: float, duration: float) -> tuple[np.ndarray, n
 def camera_at(camera: Camera, frame: int, frames: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Position (3,), orientation (4,) and vertical field of view in degrees of the camera in a frame."""
     share = frame / max(1, frames - 1)
-    rng = np.random.default_rng(camera.shake_seed)
-    waves = rng.uniform(0.5, 3.0, size=(6, 2)), rng.uniform(0, 2 * np.pi, size=(6, 2))
-    shake = camera.shake * np.sin(2 * np.pi * waves[0] * share + waves[1]).mean(axis=1)
+    shake = np.zeros(6)
+    if camera.shake:
+        rng = np.random.default_rng(camera.shake_seed)
+        waves = rng.uniform(0.5, 3.0, size=(6, 2)), rng.uniform(0, 2 * np.pi, size=(6, 2))
+        shake = camera.shake * np.sin(2 * np.pi * waves[0] * share + waves[1]).mean(axis=1)
     target = np.asarray(camera.target) + share * np.asarray(camera.travel)
     offset = np.asarray(camera.position) - np.asarray(camera.target)
     cos, sin = np.cos(camera.orbit * (share - 0.5)), np.sin(camera.orbit * (share - 0.5))
@@ -157,8 +198,13 @@ def camera_at(camera: Camera, frame: int, frames: int) -> tuple[np.ndarray, np.n
     back /= np.linalg.norm(back)
     right = np.cross([0.0, 0.0, 1.0], back)
     right /= np.linalg.norm(right)
+    up = np.cross(back, right)
+    right, up = (
+        np.cos(camera.roll) * right + np.sin(camera.roll) * up,
+        np.cos(camera.roll) * up - np.sin(camera.roll) * right,
+    )
     fov = camera.fov[0] + share * (camera.fov[1] - camera.fov[0])
-    return position, from_axes(right, np.cross(back, right), back), fov
+    return position, from_axes(right, up, back), fov
 
 
 def _numbers(values: Any) -> str:
@@ -187,7 +233,8 @@ def scene_xml(spec: SceneSpec, textures: list[np.ndarray]) -> str:
     )
     ambient = _numbers([spec.ambient] * 3)
     height, width = spec.size
-    return f"""<mujoco><compiler angle="radian" autolimits="true"/><option timestep="{PHYSICS_STEP}"/>
+    return f"""<mujoco><compiler angle="radian" autolimits="true"/>
+<option timestep="{PHYSICS_STEP}" integrator="implicitfast"/>
 <statistic extent="1" center="0 0 0.7" meansize="0.1"/>
 <visual><global offwidth="{width}" offheight="{height}"/><map znear="{NEAR}" zfar="{FAR * 2}" shadowclip="5"/>
 <quality offsamples="0" shadowsize="{2048 if spec.shadows else 0}" numslices="20" numstacks="12"/>
@@ -217,7 +264,7 @@ def _material_xml(name: str, material: Material, assets: list[str], textures: li
 def _actor_xml(name: str, actor: Actor, colliding: bool, assets: list[str]) -> str:
     """Nested bodies of an actor. What moves by formula touches nothing: it would push with unlimited force."""
     motion = actor.motion
-    solid = colliding and (motion.physics or motion.still)
+    solid = colliding and actor.solid and (motion.physics or motion.still)
     children: dict[int, list[int]] = {index: [] for index in range(len(actor.limbs))}
     for index, limb in enumerate(actor.limbs[1:], 1):
         children[limb.parent].append(index)

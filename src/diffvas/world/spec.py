@@ -18,7 +18,7 @@ Vec3 = tuple[float, float, float]
 Quat = tuple[float, float, float, float]  # w, x, y, z
 
 PART_KINDS = ("box", "sphere", "capsule", "cylinder", "ellipsoid", "mesh")
-PATH_KINDS = ("steady", "return", "stop")
+PATH_KINDS = ("steady", "return", "stop", "arc")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Motion:
 
     By formula, position = start + velocity * s(t) + wave * sin(2 pi (wave_hz t + wave_phase)); s(t) is t
     ("steady"), goes there and back once during the clip ("return"), or slows to a halt in its middle ("stop").
+    With "arc" the velocity turns with ``spin`` about z, so that a walker goes along a bend and faces where it goes.
     The orientation is ``quat``, turned by ``spin`` * t and by ``rock`` * sin(2 pi (wave_hz t + wave_phase)), both
     world rotation vectors.
     With ``physics``, velocity and spin are the initial linear and angular velocity.
@@ -116,13 +117,17 @@ class Motion:
 
 @dataclass(frozen=True)
 class Actor:
-    """A thing in the scene: limbs, the materials its parts refer to, a scale and a motion."""
+    """A thing in the scene: limbs, the materials its parts refer to, a scale and a motion.
+
+    ``solid`` False keeps what physics moves from bumping into it: an occluder must not change what it hides.
+    """
 
     name: str
     limbs: tuple[Limb, ...]
     materials: tuple[Material, ...]
     motion: Motion
     scale: float = 1.0
+    solid: bool = True
 
     @property
     def still(self) -> bool:
@@ -136,7 +141,8 @@ class Camera:
     """A pinhole camera looking from ``position`` at ``target``; the other numbers are changes over the whole clip.
 
     ``travel`` moves position and target, ``orbit`` turns the position around the target, ``shake`` is the amplitude
-    of a slow random hand motion, ``fov`` the vertical field of view in degrees at the first and the last frame.
+    of a slow random hand motion, ``fov`` the vertical field of view in degrees at the first and the last frame,
+    ``roll`` a constant tilt in radians.
     """
 
     position: Vec3
@@ -146,6 +152,7 @@ class Camera:
     orbit: float = 0.0
     shake: float = 0.0
     shake_seed: int = 0
+    roll: float = 0.0
 
     @property
     def still(self) -> bool:
@@ -163,6 +170,29 @@ class Light:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What the camera's electronics make of the light; applied by ``diffvas.world.grading.apply_look``.
+
+    Attributes:
+        exposure: brightness factor, more than 0; above 1 bright parts clip. gamma: exponent, below 1 lifts the shadows.
+        tint: gain of red, green and blue. blur_frames: how many moments of an open shutter a frame averages; 0 = none.
+    """
+
+    exposure: float = 1.0
+    gamma: float = 1.0
+    tint: Vec3 = (1.0, 1.0, 1.0)
+    blur_frames: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a number cannot be applied."""
+        for name, values in (("exposure", (self.exposure,)), ("gamma", (self.gamma,)), ("tint", self.tint)):
+            if not all(0 < v < float("inf") for v in values):
+                raise ValueError(f"look.{name}: expected more than 0, got {getattr(self, name)!r}")
+        if self.blur_frames < 0:
+            raise ValueError(f"look.blur_frames: expected 0 or more, got {self.blur_frames!r}")
+
+
+@dataclass(frozen=True)
 class SceneSpec:
     """A whole scene, enough to render the same clip again.
 
@@ -172,6 +202,7 @@ class SceneSpec:
         objects: actors with an id and amodal truth, ids 1, 2, ... in this order (at most 254).
         props: actors without an id.
         shadows: let the first light cast shadows; several times slower, and an object alone is not shaded by others.
+        look: exposure and colour of the clip.
     """
 
     name: str
@@ -189,6 +220,7 @@ class SceneSpec:
     ground_repeat: float = 0.5
     warmup: float = 0.0
     shadows: bool = False
+    look: Look = field(default_factory=Look)
     notes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

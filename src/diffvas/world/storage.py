@@ -1,8 +1,9 @@
-"""Scene clips on disk: one compressed ``.npz`` each, written beside its place and renamed when whole.
+"""Single scene clips on disk: one compressed ``.npz`` each, written beside its place and renamed when whole.
 
-Nothing is lost. What repeats is left out: an object's colours are stored as their difference from the frame where it is
-visible and from white outside it, which is nought nearly everywhere; masks take a bit per pixel; a depth in whole
-millimetres is stored as such.
+For data sets see ``shards``. This older format holds the first seven fields of a clip, and loses nothing of them. What
+repeats is left out: an object's colours are stored as their difference from the frame where it is visible and from
+white outside it, which is nought nearly everywhere; masks take a bit per pixel; a depth in whole millimetres is stored
+as such.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ LEVEL = 2  # np.savez_compressed's 6 takes three times as long, as long as the r
 
 def write_scene_clip(path: str | Path, clip: SceneClip) -> Path:
     """Write a clip to ``path`` (``.npz``); an interrupted write leaves nothing under that name.
+
+    The truth beyond the first seven fields (flow, poses, canvas, ...) is left out; a shard keeps it.
 
     Raises:
         ValueError: the name does not end in ``.npz``.

@@ -6,19 +6,38 @@ import numpy as np
 
 from diffvas.world.spec import Texture
 
-TEXTURE_KINDS = ("flat", "checker", "gradient", "noise", "stripes", "spots", "bricks", "planks", "grass")
+TEXTURE_KINDS = (
+    "flat",
+    "checker",
+    "gradient",
+    "noise",
+    "stripes",
+    "spots",
+    "bricks",
+    "planks",
+    "grass",
+    "marble",
+    "wood",
+    "fabric",
+    "plaid",
+    "patches",
+    "tiles",
+    "clouds",
+)
 
 
 def paint(texture: Texture, side: int = 64) -> np.ndarray:
-    """(side, side, 3) uint8 tile of a texture; it tiles without a seam except for the gradient.
+    """(side, side, 3) uint8 tile of a texture; most kinds tile without a seam.
 
     Raises:
         ValueError: an unknown kind.
     """
     if texture.kind not in TEXTURE_KINDS:
         raise ValueError(f"texture.kind: expected one of {TEXTURE_KINDS}, got {texture.kind!r}")
-    share = _pattern(texture, side)[..., None]
     first, second = (np.asarray(c) for c in texture.colours)
+    if texture.kind == "flat":
+        return np.full((side, side, 3), np.clip(255 * first + 0.5, 0, 255).astype(np.uint8))
+    share = _pattern(texture, side)[..., None]
     return np.clip(255 * (first * (1 - share) + second * share) + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -27,8 +46,8 @@ def _pattern(texture: Texture, side: int) -> np.ndarray:
     rng = np.random.default_rng(texture.seed)
     y, x = np.mgrid[0:side, 0:side] / side
     count = max(1, round(texture.scale))
-    if texture.kind == "flat":
-        return np.zeros((side, side))
+    if texture.kind in _MATTER:
+        return _MATTER[texture.kind](rng, x, y, count)
     if texture.kind == "gradient":
         return y
     if texture.kind == "checker":
@@ -47,6 +66,65 @@ def _pattern(texture: Texture, side: int) -> np.ndarray:
     if texture.kind == "grass":
         return 0.5 * smooth_noise(rng, side, 24) + 0.5 * rng.random((side, side))
     return sum(w * smooth_noise(rng, side, count * f) for w, f in ((0.55, 1), (0.3, 2.5), (0.15, 6)))
+
+
+def _marble(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Thin veins where a bent wave passes through nought."""
+    warp = smooth_noise(rng, len(x), 2.0 + count / 2)
+    return np.clip(1.4 * np.abs(np.sin(np.pi * (count * (x + y) + 3 * warp))) ** 0.4 - 0.2, 0, 1)
+
+
+def _wood(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Year rings, cut along the trunk."""
+    warp = smooth_noise(rng, len(x), 1.5)
+    grain = np.sin(2 * np.pi * (2 * count * x + 1.5 * warp + 0.3 * np.sin(2 * np.pi * y)))
+    return np.clip(0.5 + 0.35 * grain + 0.3 * (rng.random(len(x))[None] - 0.5), 0, 1)
+
+
+def _fabric(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """A weave of threads over uneven dye."""
+    threads = np.sin(2 * np.pi * 4 * count * x) * np.sin(2 * np.pi * 4 * count * y)
+    return np.clip(0.35 + 0.25 * threads + 0.4 * smooth_noise(rng, len(x), 3), 0, 1)
+
+
+def _plaid(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Bands of two widths that cross."""
+    wide, thin = rng.uniform(0.2, 0.6), rng.uniform(0.04, 0.15)
+    bands = [0.45 * (v * count % 1 < wide) + 0.3 * ((v * count + 0.5) % 1 < thin) for v in (x, y)]
+    return np.clip(bands[0] + bands[1], 0, 1)
+
+
+def _patches(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Cells around random points, each of its own tone: stones, scales, camouflage, leaves."""
+    points, coarse = rng.random((min(count * count + 2, 40), 2)), max(1, len(x) // 32)  # cells need no fine grid
+    gap = np.abs(np.stack([x, y], -1)[::coarse, ::coarse, None] - points)
+    nearest = np.square(np.minimum(gap, 1 - gap)).sum(-1).argmin(-1)
+    tone = rng.random(len(points))[nearest]
+    return tone.repeat(coarse, 0).repeat(coarse, 1)[: len(x), : len(x)]
+
+
+def _tiles(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Square tiles of uneven tone with joints."""
+    row, column = (np.floor(v * count).astype(int) % count for v in (y, x))
+    tone = 0.5 * rng.random((count, count))[row, column]
+    return np.where((x * count % 1 < 0.05) | (y * count % 1 < 0.05), 1.0, tone)
+
+
+def _clouds(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Heaps of white on a sky that pales towards its lower edge."""
+    heap = 0.6 * smooth_noise(rng, len(x), count) + 0.4 * smooth_noise(rng, len(x), 3 * count)
+    return np.clip(0.45 * y + 2.2 * np.clip(heap - rng.uniform(0.4, 0.6), 0, 1), 0, 1)
+
+
+_MATTER = {
+    "marble": _marble,
+    "wood": _wood,
+    "fabric": _fabric,
+    "plaid": _plaid,
+    "patches": _patches,
+    "tiles": _tiles,
+    "clouds": _clouds,
+}
 
 
 def smooth_noise(rng: np.random.Generator, side: int, cells: float) -> np.ndarray:
