@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from diffvas.cli import main, train
-from diffvas.train.loop import report_lines
+from diffvas.train.log import report_lines
 from diffvas.train.vae import tiny_vae
 
 
@@ -31,9 +32,16 @@ def listing(folder: Path) -> list[str]:
 
 
 BAD = {
-    "no step": ("", "what"),
-    "unknown step": ("unet --out x", "what"),
-    "no out": ("vae", "--out"),
+    "no step": ("", "WHAT"),
+    "unknown step": (
+        "amodel --out x",
+        "WHAT: expected a step or a recipe, see 'diffvas train presets', got 'amodel' (",
+    ),
+    "unknown option": (
+        "amodal --out x --btch 3",
+        "--btch: expected an option of 'diffvas train', got another (did you",
+    ),
+    "no out": ("vae", "--out: expected one with 'diffvas train vae', got none"),
     "no steps": ("vae --out x --steps 0", "--steps: expected a whole number of 1 or more, got '0'"),
     "steps in words": ("vae --out x --steps many", "--steps: expected a whole number of 1 or more, got 'many'"),
     "negative seed": ("vae --out x --seed -1", "--seed: expected a whole number of 0 or more, got '-1'"),
@@ -43,6 +51,16 @@ BAD = {
     "save never": ("vae --out x --save-every 0", "--save-every: expected a whole number of 1 or more, got '0'"),
     "log never": ("vae --out x --log-every 0", "--log-every: expected a whole number of 1 or more, got '0'"),
     "device": ("vae --out x --device tpu", "--device"),
+    "precision": ("vae --out x --precision half", "--precision: expected one of auto, fp32, bf16, fp16, got 'half'"),
+    "half on a cpu": ("vae --out x --precision fp16", "--precision: expected fp32 or bf16 on a CPU, got fp16"),
+    "finish without": ("finish --out x --data empty --start empty", "--vae: expected one with the preset 'finish'"),
+    "two stages without": ("two-stage --out x --data empty", "--start: expected one with the preset 'two-stage'"),
+    "conditions": ("amodal --out x --data empty --conditions depth", "--conditions: expected some of mask, depth, rgb"),
+    "no such model": (
+        "paper-content --out x --data empty --model no",
+        "--model: expected an existing folder, got 'no'",
+    ),
+    "pairs of masks": ("encode --out x --vae empty --pairs", "--pairs: expected stage content with it, got amodal"),
     "out is a file": ("vae --out file", "--out: expected a folder, got 'file', where 'file' is a file"),
     "out below a file": ("vae --out file/a/b", "--out: expected a folder, got 'file/a/b', where 'file' is a file"),
     "no such scenes": ("vae --out x --scenes no", "--scenes: expected an existing folder, got 'no'"),
@@ -53,9 +71,9 @@ BAD = {
         "amodal --out x --data empty",
         "--data: expected a latent cache with shards in empty, found none",
     ),
-    "weights": ("amodal --out x --data empty --weights 1 2", "--weights: expected 1 numbers like --data, got 2"),
+    "weights": ("amodal --out x --data empty --weights 1 2", "--weights: expected 1 numbers of 0 or more"),
     "negative weight": ("amodal --out x --data empty --weights -1", "--weights"),
-    "no weight": ("amodal --out x --data empty --weights 0", "--weights: expected at least one number above 0"),
+    "no weight": ("amodal --out x --data empty --weights 0", "--weights: expected 1 numbers of 0 or more, not all 0"),
     "batch": ("amodal --out x --data empty --batch 0", "--batch: expected a whole number of 1 or more, got '0'"),
     "spans": ("amodal --out x --data empty --spans 5 0", "--spans: expected a whole number of 1 or more, got '0'"),
     "no such start": ("amodal --out x --data empty --start no", "--start: expected an existing folder, got 'no'"),
@@ -99,16 +117,33 @@ def test_from_scenes_to_a_model(place: Path, capsys: pytest.CaptureFixture[str])
         status = main.main(["train", *text.split()])
         return status, capsys.readouterr().err
 
-    encode = "encode --vae vae --out cache --sizes 32x64 --frames 3 --shards 1 --per-shard 1"
-    assert run(encode) == (0, "shards: 1/1\n")
-    assert run(f"{encode} --seed 1")[0] == 2, "a cache with other settings"
-    for stage in ("amodal", "content"):
-        fit = f"{stage} --data cache --out {stage} --steps 1 --batch 1 --spans 2"
+    encode = "encode --vae vae --sizes 32x64 --frames 3 --shards 1 --per-shard 1"
+    assert run(f"{encode} --out masks") == (0, "shards: 1/1\n")
+    assert run(f"{encode} --out masks --seed 1")[0] == 2, "a cache with other settings"
+    assert run(f"{encode} --out colours --stage content")[0] == 0
+    for stage, data in (("amodal", "masks"), ("content", "colours")):
+        fit = f"{stage} --data {data} --out {stage} --steps 1 --batch 1 --spans 3 --precision fp32"
         status, shown = run(fit)
         assert status == 0 and "step 1/1  loss " in shown
         assert (place / stage / "average.safetensors").exists()
-    status, shown = run("amodal --data cache --out amodal --steps 2")
-    assert status == 2 and "argument --out: amodal holds a run with other settings" in shown
+    assert json.loads((place / "content" / "config.json").read_text())["preset"] == "content"
+    status, shown = run("content --data masks --out x --batch 1")
+    assert status == 2 and "argument --data: expected a cache of stage content, got masks of stage amodal" in shown
+    status, shown = run("amodal --data masks --out x --batch 2")
+    assert status == 2 and "argument --batch: expected at most 1, the clips of a shard of masks, got 2" in shown
+    status, shown = run("amodal --data masks --out amodal --steps 2 --batch 1 --spans 3 --precision fp32")
+    assert status == 2 and "argument --out: amodal holds a run with other settings (steps: 1 -> 2)" in shown
+    finish = "finish --data masks --start amodal --vae vae --steps 1 --batch 1 --spans 3 --precision fp32"
+    before = listing(place)
+    assert main.main(["train", *finish.split(), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert '"preset": "finish"' in told and '"lr": 0.0001' in told and "M parameters train" in told
+    assert "first batch: a (1, 3, 4, 4, 8)" in told and listing(place) == before
+    assert run(f"{finish} --out finished")[0] == 0
+    before = listing(place)
+    assert main.main("train speed --data masks --vae vae --batch 1 --spans 3 --precision fp32".split()) == 0
+    told = capsys.readouterr().out
+    assert "train_cached" in told and "speed_up" in told and "MB a clip" in told and listing(place) == before
     status, shown = run("bundle --vae vae --amodal content --content content --out model")
     assert status == 2 and "argument --amodal: expected a training run of this stage" in shown
     status, shown = run("bundle --vae vae --amodal amodal --content content --out full")
@@ -164,6 +199,12 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     text = screen.getvalue()
     assert "amodal" in text and "8/8" in text and "loss 0.25  lr 0.001" in text and "left" in text
     assert "seconds" not in text
+
+
+def test_the_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["train", "presets"]) == 0
+    told = capsys.readouterr().out
+    assert "two-stage" in told and "add depth to a mask-only run" in told and "(--data, --start)" in told
 
 
 def test_lines_elsewhere() -> None:

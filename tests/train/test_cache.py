@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from diffvas.data.examples import make_example
 from diffvas.train import cache
-from diffvas.train.cache import CacheConfig, CachedClips, build_cache
+from diffvas.train.cache import CacheConfig, CachedClips, build_cache, check_caches, fingerprint, fixed_clips
+from diffvas.train.denoiser import tiny_denoiser
+from diffvas.train.step import unpack
 from diffvas.train.vae import tiny_vae
 from diffvas.world.storage import write_scene_clip
 from factories import FRAMES, HEIGHT, WIDTH, make_scene
+from train_factories import write_cache
 
 CONFIG = CacheConfig("amodal", "flat", ((HEIGHT, WIDTH),), shards=2, per_shard=2, frames=3, seed=4)
 
@@ -83,7 +87,7 @@ def test_bad_caches(built: Path, vae: torch.nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="out: .* holds a cache with other settings"):
         build_cache(replace(CONFIG, seed=5), vae, built)  # type: ignore[arg-type]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="source: expected a folder of scene clips"):
+    with pytest.raises(ValueError, match="source: "):
         build_cache(replace(CONFIG, source=str(tmp_path / "empty")), vae, tmp_path / "out")  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists(), "something was written"
 
@@ -107,6 +111,78 @@ def test_images_of_the_stages() -> None:
         assert image.shape == (FRAMES, 3, HEIGHT, WIDTH) and -1 <= image.min() and image.max() <= 1
 
 
+def test_stage_two_from_pairs_and_one_stage_from_all(vae: torch.nn.Module, tmp_path: Path) -> None:
+    """Objects in full view hidden behind others' outlines; and the visible RGB with depth for the end-to-end model."""
+    pairs = replace(CONFIG, stage="content", shards=1, pairs=True)
+    build_cache(pairs, vae, tmp_path / "pairs")  # type: ignore[arg-type]
+    shard = load_file(tmp_path / "pairs" / "shard-00000.safetensors")
+    modal, amodal = (unpack(shard[name]) for name in ("modal", "amodal"))
+    assert (modal.sum((1, 2, 3)) < 0.9 * amodal.sum((1, 2, 3))).all(), "nothing is hidden"
+    build_cache(replace(CONFIG, stage="end-to-end", shards=1), vae, tmp_path / "one")  # type: ignore[arg-type]
+    assert load_file(tmp_path / "one" / "shard-00000.safetensors")["pixels"].shape[2] == 3
+    build_cache(replace(CONFIG, rgb=True, shards=1), vae, tmp_path / "rgb")  # type: ignore[arg-type]
+    assert load_file(tmp_path / "rgb" / "shard-00000.safetensors")["rgb"].shape == (2, 3, 4, 4, 8)
+
+
+def test_tokens_of_a_tower_that_stays(vae: torch.nn.Module, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tower = tiny_denoiser().tower.eval()
+    build_cache(replace(CONFIG, shards=1), vae, tmp_path / "c", tower=tower)  # type: ignore[arg-type]
+    shard = load_file(tmp_path / "c" / "shard-00000.safetensors")
+    assert shard["tokens"].shape == (2, 3, 128) and "pixels" not in shard
+    with pytest.raises(ValueError, match=r"holds a cache with other settings \(tokens: True -> False\)"):
+        build_cache(replace(CONFIG, shards=1), vae, tmp_path / "c")  # type: ignore[arg-type]
+
+
+def test_fingerprint_is_the_encoders(vae: torch.nn.Module, built: Path) -> None:
+    assert fingerprint(vae) == json.loads((built / "cache.json").read_text())["vae"]  # type: ignore[arg-type]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        twin, other = tiny_vae(), tiny_vae()
+    assert fingerprint(twin) == fingerprint(tiny_vae_like(twin).half()) != fingerprint(other)  # type: ignore[arg-type]
+    with torch.no_grad():
+        twin.decoder.conv_out.bias += 1
+    assert fingerprint(twin) == fingerprint(vae)  # type: ignore[arg-type]
+
+
+def tiny_vae_like(vae: torch.nn.Module) -> torch.nn.Module:
+    twin = tiny_vae()
+    twin.load_state_dict(vae.state_dict())
+    return twin
+
+
+def test_caches_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_cache(tmp_path / "one", {"stage": "amodal", "vae": "1234"})
+    two = write_cache(tmp_path / "two", {"stage": "amodal", "vae": "abcd"})
+    old = write_cache(tmp_path / "old", {"stage": "amodal"})
+    bare = write_cache(tmp_path / "bare")
+    check_caches([one], "amodal", ("a", "b"))
+    assert capsys.readouterr().err == ""
+    check_caches([one, old, bare], "amodal", ("a", "b"))
+    warned = capsys.readouterr().err.splitlines()
+    assert len(warned) == 2 and "old does not say which VAE made it" in warned[0]
+    with pytest.raises(ValueError, match=r"data: expected latents of one VAE, got several \(.*one 1234, .*two abcd\)"):
+        check_caches([one, two], "amodal", ("a",))
+    with pytest.raises(ValueError, match="data: expected latents of one VAE, got several .vae "):
+        check_caches([one], "amodal", ("a",), tiny_vae())
+    with pytest.raises(ValueError, match="data: expected a cache of stage content, got .* of stage amodal"):
+        check_caches([one], "content", ("a",))
+    with pytest.raises(ValueError, match="data: expected a cache with a, rgb, .*one has no rgb"):
+        check_caches([one], "amodal", ("a", "rgb"))
+    (one / "shard-00000.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="data: expected a whole shard, got the corrupt file"):
+        check_caches([one], "amodal", ("a",))
+
+
+def test_fixed_clips_are_always_the_same_ones(tmp_path: Path) -> None:
+    folders = [counting_cache(tmp_path / "one", clips=3), counting_cache(tmp_path / "two", clips=4)]
+    clips = list(fixed_clips(folders, 3))
+    assert [clip["a"][0, 0, 0].item() for clip in clips] == [0, 0, 300]
+    assert all(clip["a"].shape == (1, 9, 2) for clip in clips)
+    assert len(list(fixed_clips(folders, 99))) == 7
+
+
 def counting_cache(folder: Path, clips: int = 3, frames: int = 9) -> Path:
     """A cache in which every number says its clip and frame: 100 * clip + frame."""
     folder.mkdir()
@@ -119,21 +195,27 @@ def counting_cache(folder: Path, clips: int = 3, frames: int = 9) -> Path:
 def test_batches_are_cut_alike(tmp_path: Path) -> None:
     source = CachedClips([counting_cache(tmp_path / "c")], [1.0], 2, [3, 4], seed=0)
     spans, strides = set(), set()
-    for step in range(60):
+    for step in range(300):
         batch = source[step]
         clip, frame = batch["a"][:, :, 0] // 100, batch["a"][:, :, 0] % 100
         assert all(torch.equal(batch[name], batch["a"]) for name in ("b", "target", "pixels", "amodal", "modal"))
         assert (clip == batch["sigma"].int()[:, None]).all() and len(set(clip[:, 0].tolist())) == 2
         strides |= set(frame.diff(dim=1).flatten().tolist())
+        assert frame.diff(dim=1).sign().unique().numel() <= 2, "time goes one way"
         spans.add(frame.shape[1])
         assert all(torch.equal(batch[name], source[step][name]) for name in batch)
     assert spans == {3, 4}
-    assert strides == {-2, -1, 1, 2}
+    assert strides == {-3, -2, -1, 0, 1, 2, 3}
 
 
-def test_more_is_asked_than_there_is(tmp_path: Path) -> None:
-    source = CachedClips([counting_cache(tmp_path / "c", frames=4)], [1.0], 9, [25], seed=0)
+def test_more_frames_are_asked_than_there_are(tmp_path: Path) -> None:
+    source = CachedClips([counting_cache(tmp_path / "c", frames=4)], [1.0], 3, [25], seed=0)
     assert source[0]["a"].shape == (3, 4, 2)
+
+
+def test_more_clips_are_asked_than_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="batch: expected at most 3, the clips of a shard of .*, got 4"):
+        CachedClips([counting_cache(tmp_path / "c")], [], 4, [3], seed=0)
 
 
 def test_weights_say_how_often(tmp_path: Path) -> None:

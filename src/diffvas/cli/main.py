@@ -21,6 +21,7 @@ VERBS = {
     "demo": "run on the bundled clip and compare with its ground truth",
     "convert": "write a released checkpoint, or SVD to train from, as a clean model folder",
     "train": "train a model on rendered scenes",
+    "ablate": "train and score the rows of a table of the paper",
     "world": "render scenes with exact ground truth",
     "eval": "measure models on held-out clips",
     "bench": "score predictions under a named protocol, report, ask people",

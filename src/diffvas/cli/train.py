@@ -1,44 +1,55 @@
-"""``diffvas train``: the steps that made the bundled models, each resumable by the same command."""
+"""``diffvas train``: recipes by name, and the steps around them; everything resumes by the same command."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from diffvas.cli.console import StageProgress, UsageError, fail, whole_number
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKLTemporalDecoder
     from rich.progress import Progress
 
-    from diffvas.train.loop import LoopConfig, Report
+    from diffvas.train.loop import Report
 
-HELP = """train a model from scratch on synthetic scenes; every step resumes by the same command
+HELP = """train models; every step resumes by the same command
 
   diffvas train vae     --stage amodal --out runs/vae
   diffvas train encode  --stage amodal --vae runs/vae/vae --source flat --out caches/flat
   diffvas train amodal  --data caches/flat --out runs/amodal
+  diffvas train finish  --data caches/flat --vae runs/vae/vae --start runs/amodal --out runs/finished
   diffvas train vae     --stage content --out runs/colour_vae
   diffvas train encode  --stage content --vae runs/colour_vae/vae --source flat --out caches/rgb
   diffvas train content --data caches/rgb --out runs/content --start runs/amodal
-  diffvas train bundle  --vae runs/vae/vae --content-vae runs/colour_vae/vae --amodal runs/amodal \\
+  diffvas train bundle  --vae runs/vae/vae --content-vae runs/colour_vae/vae --amodal runs/finished \\
                         --content runs/content --out my_model
+
+'diffvas train presets' lists the recipes, '--dry-run' shows one resolved and checks its data,
+'diffvas train speed --data CACHE --vae VAE' says what the cache is worth on this machine;
+several GPUs or machines: accelerate launch -m diffvas.cli.main train PRESET ...
 """
 
-# step -> the folders it cannot do without
-NEEDED = {
+# step -> the folders it cannot do without; every other word is a recipe
+STEPS = {
     "vae": (),
     "encode": ("vae",),
-    "amodal": ("data",),
-    "content": ("data",),
     "bundle": ("vae", "amodal", "content"),
+    "speed": ("data", "vae"),
+    "presets": (),
 }
+# whole numbers that must be above 0; others may be 0
+POSITIVE = {"steps", "accumulate", "save_every", "log_every", "batch", "pixel_frames", "val_clips", "val_steps"}
+POSITIVE |= {"spans", "levels", "widths"}
+FOLDERS = ("data", "val", "start", "model", "vae")
 
 
 def sizes(text: str) -> tuple[tuple[int, int], ...]:
@@ -71,71 +82,132 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Callab
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("vae", "encode", "amodal", "content", "bundle"), help="the step")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the run, the cache or the model")
-    parser.add_argument("--seed", type=whole_number(0), default=0)
-    parser.add_argument("--threads", type=whole_number(0), default=0, help="torch threads, 0 = torch's choice")
-    parser.add_argument("--vae", type=Path, help="a trained VAE (folder)")
-    parser.add_argument("--stage", choices=("amodal", "content"), default="amodal", help="the stage it is for")
-    run = parser.add_argument_group("vae, amodal, content")
-    run.add_argument("--steps", type=whole_number(1), default=1000)
-    run.add_argument("--lr", type=number(0, above=True), default=3e-4)
-    run.add_argument("--warmup", type=whole_number(0), default=50)
-    run.add_argument("--decay", type=number(0, 1), default=0.5, help="share of the steps over which the rate falls")
-    run.add_argument("--save-every", type=whole_number(1), default=100)
-    run.add_argument("--log-every", type=whole_number(1), default=20)
-    run.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    run.add_argument("--data", nargs="+", type=Path, default=[], help="latent caches")
-    run.add_argument("--weights", nargs="+", type=number(0), help="how often each cache is drawn (default: equally)")
-    run.add_argument("--batch", type=whole_number(1), default=2, help="clips per step")
-    run.add_argument("--spans", nargs="+", type=whole_number(1), default=[25], help="numbers of frames to choose from")
-    run.add_argument("--noise-top", type=float, default=0.35, help="share of steps at the highest noise level")
-    run.add_argument("--scenes", type=Path, help="vae: a folder of scenes to use beside the flat world")
-    run.add_argument("--start", type=Path, help="a run to take the first weights from")
+    parser.add_argument("what", metavar="WHAT", help=f"{', '.join(STEPS)}, or a recipe, see 'diffvas train presets'")
+    parser.add_argument("--out", type=Path, help="folder of the run, the cache or the model")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the recipe resolved, check its data, write nothing"
+    )
+    parser.add_argument("--scenes", type=Path, help="vae: a folder of scenes to use beside the flat world")
+    add_fields(parser)
     cache = parser.add_argument_group("encode")
     cache.add_argument("--source", default="flat", help="'flat' or a folder of scenes (diffvas world make)")
     cache.add_argument("--sizes", type=sizes, default=((128, 256),))
     cache.add_argument("--shards", type=whole_number(1), default=16)
     cache.add_argument("--per-shard", type=whole_number(1), default=16)
     cache.add_argument("--frames", type=whole_number(1), default=25)
-    cache.add_argument("--compile", action="store_true", help="compile the encoder: twice as fast after about a minute")
+    cache.add_argument("--split", choices=("all", "train", "val"), default="all", help="part of a folder, by name")
+    cache.add_argument("--pairs", action="store_true", help="content: whole objects hidden behind others' outlines")
+    cache.add_argument("--rgb", action="store_true", help="amodal: latents of the whole frame too")
+    cache.add_argument(
+        "--exact", action="store_true", help="conditions without the faults of real inputs: held-out data"
+    )
+    cache.add_argument(
+        "--tower", type=Path, help="keep the tokens of this folder's image encoder (Stable Video Diffusion)"
+    )
     parts = parser.add_argument_group("bundle")
     parts.add_argument("--content-vae", type=Path, help="the VAE of stage 2 (default: --vae)")
     parts.add_argument("--amodal", type=Path, help="a run of stage 1")
     parts.add_argument("--content", type=Path, help="a run of stage 2")
+    parser.error = functools.partial(suggest, parser, parser.error)  # type: ignore[method-assign]
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """An option for every field of a recipe; None where it is not given, so that the recipe's own value holds."""
+    group = parser.add_argument_group("recipe", "fields of the recipe; what each means: docs/training.md")
+    for name, kind in recipe_fields().items():
+        option = "--" + name.replace("_", "-")
+        many = kind.startswith("tuple")
+        base = kind.removeprefix("tuple[").split(",")[0]
+        options: dict[str, Any] = {"default": None, "dest": name}
+        if base == "bool":
+            options["action"] = argparse.BooleanOptionalAction
+        elif base == "int":
+            options |= {"type": whole_number(1 if name in POSITIVE else 0), "metavar": "N"}
+        elif base == "float":
+            options |= {"type": field_number(name), "metavar": "X"}
+        else:
+            options |= {"type": str, "metavar": "DIR" if name in FOLDERS else "WORD"}
+        if many:
+            options["nargs"] = "+"
+        group.add_argument(option, **options)
+
+
+def recipe_fields() -> dict[str, str]:
+    """Field -> its type as written; read from the sources' annotations, so that ``--help`` needs no torch."""
+    from dataclasses import fields
+
+    from diffvas.train.config import DenoiserConfig
+    from diffvas.train.settings import LoopConfig
+
+    return {field.name: str(field.type) for kind in (DenoiserConfig, LoopConfig) for field in fields(kind)}
+
+
+def field_number(name: str) -> Callable[[str], float]:
+    """The argparse type of a field that is a number."""
+    if name == "lr":
+        return number(0, above=True)
+    if name in ("decay", "ema", "beta2", "noise_top") or name.startswith("drop_"):
+        return number(0, 1)
+    return number(-math.inf if name == "noise_mean" else 0)
+
+
+def suggest(parser: argparse.ArgumentParser, error: Callable[[str], NoReturn], message: str) -> NoReturn:
+    """Name the nearest option where an unknown one was given."""
+    from diffvas.train.settings import nearest
+
+    found = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+    if found:
+        known = [option for action in parser._actions for option in action.option_strings]
+        message = f"argument {found[1]}: expected an option of 'diffvas train', got another{nearest(found[1], known)}"
+    error(message)
 
 
 def check(args: argparse.Namespace) -> None:
     """Refuse, naming the option, what can be seen to be wrong without torch: folders that are missing or none."""
-    for name in NEEDED[args.what]:
+    if args.what not in STEPS and args.what not in recipe_names():
+        from diffvas.train.settings import nearest
+
+        known = [*STEPS, *recipe_names()]
+        raise UsageError(
+            f"argument WHAT: expected a step or a recipe, see 'diffvas train presets', got '{args.what}'"
+            + nearest(args.what, known)
+        )
+    needed = ("data",) if args.what not in STEPS else STEPS[args.what]
+    for name in needed:
         if not getattr(args, name):
             raise UsageError(f"argument --{name}: expected one with 'diffvas train {args.what}', got none")
-    given = {name: getattr(args, name) for name in (*NEEDED[args.what], "start", "scenes", "content_vae")}
-    for name, value in given.items():
+    for name in dict.fromkeys((*needed, *FOLDERS, "scenes", "content_vae", "tower")):
+        value = getattr(args, name)
         for path in value if isinstance(value, list) else [value] if value else []:
-            if not path.is_dir():
+            if not Path(path).is_dir() and not (name == "model" and path == "tiny"):
                 raise UsageError(f"argument --{name.replace('_', '-')}: expected an existing folder, got '{path}'")
     if args.what == "encode" and args.source != "flat" and not Path(args.source).is_dir():
         raise UsageError(f"argument --source: expected 'flat' or an existing folder, got '{args.source}'")
+    if args.what in ("presets", "speed") or args.dry_run:
+        return
+    if args.out is None:
+        raise UsageError(f"argument --out: expected one with 'diffvas train {args.what}', got none")
     for place in (args.out, *args.out.parents):
         if place.exists():
             if not place.is_dir():
                 raise UsageError(f"argument --out: expected a folder, got '{args.out}', where '{place}' is a file")
             break
-    if args.weights is not None and len(args.weights) != len(args.data):
-        raise UsageError(f"argument --weights: expected {len(args.data)} numbers like --data, got {len(args.weights)}")
-    if args.weights is not None and not sum(args.weights):
-        raise UsageError("argument --weights: expected at least one number above 0, got none")
+
+
+def recipe_names() -> tuple[str, ...]:
+    from diffvas.train.presets import PRESETS
+
+    return tuple(PRESETS)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one step; torch is imported only after the arguments have been checked."""
+    """Run one step or recipe."""
     check(args)
-    steps = {"vae": train_vae, "encode": encode, "amodal": denoise, "content": denoise, "bundle": bundle}
+    steps = {"vae": train_vae, "encode": encode, "bundle": bundle, "speed": speed, "presets": list_presets}
     prog = f"diffvas train {args.what}"
     try:
         with options_named(args):
-            steps[args.what](args)
+            steps.get(args.what, train_recipe)(args)
     except FloatingPointError as error:
         return fail(str(error), prog)
     except KeyboardInterrupt:
@@ -157,32 +229,18 @@ def options_named(args: argparse.Namespace) -> Iterator[None]:
         raise UsageError(f"argument --{found[1].replace('_', '-')}: {found[2]}") from error
 
 
-def loop_config(args: argparse.Namespace) -> LoopConfig:
-    from diffvas.pipelines.loading import has_bf16, pick_device
-    from diffvas.train.loop import LoopConfig
-
-    pick_device(args.device)
-    return LoopConfig(
-        steps=args.steps,
-        lr=args.lr,
-        warmup=args.warmup,
-        decay=args.decay,
-        save_every=args.save_every,
-        log_every=args.log_every,
-        seed=args.seed,
-        threads=args.threads,
-        ema=0.99,
-        bf16=args.device == "cuda" or has_bf16(),
-        device=args.device,
-    )
+def changes(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a recipe that were given."""
+    given = {name: getattr(args, name) for name in recipe_fields()}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
 
 
 @contextlib.contextmanager
 def shown(what: str) -> Iterator[Report]:
     """A report for the training loop: a bar with loss, rate and time left on a terminal, plain lines elsewhere."""
-    from diffvas.train.loop import report_lines
+    from diffvas.train.log import report_lines
 
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":  # one bar for all processes of a run
         yield report_lines
         return
     with make_bar() as bar:
@@ -199,8 +257,11 @@ def shown(what: str) -> Iterator[Report]:
 
 
 def numbers_text(line: dict[str, Any]) -> str:
-    """``loss 0.123  lr 0.0003`` from a log line."""
-    return "  ".join(f"{k} {v:.3g}" for k, v in line.items() if k not in ("step", "seconds", "left"))
+    """``loss 0.123  lr 0.0003  2.1 steps/s`` from a log line."""
+    from diffvas.train.log import BESIDES
+
+    numbers = "  ".join(f"{k} {v:.3g}" for k, v in line.items() if k not in BESIDES)
+    return numbers + (f"  {line['rate']:.2g} steps/s" if "rate" in line else "")
 
 
 def make_bar() -> Progress:
@@ -218,64 +279,132 @@ def make_bar() -> Progress:
     )
 
 
+def list_presets(args: argparse.Namespace) -> None:
+    from diffvas.train.presets import PRESETS
+
+    width = max(map(len, PRESETS))
+    for name, preset in PRESETS.items():
+        print(f"{name:<{width}}  {preset.text} ({', '.join('--' + need for need in preset.needs)})")
+
+
+def train_recipe(args: argparse.Namespace) -> None:
+    from diffvas.train.denoiser import prepare, train_denoiser
+    from diffvas.train.loop import resolved
+    from diffvas.train.presets import resolve
+
+    config, loop = resolve(args.what, changes(args))
+    if args.dry_run:
+        loop = resolved(loop)
+        model, source = prepare(config, loop)
+        dry_run(args.what, {"preset": args.what, **vars(loop), "denoiser": vars(config)}, model, source[0])
+        return
+    with shown(args.what) as report:
+        train_denoiser(config, loop, args.out, report, args.what)
+    kind = "content" if config.stage == "content" else "amodal"
+    print(f"{args.out}: ready for diffvas train bundle --{kind} {args.out}")
+
+
+def speed(args: argparse.Namespace) -> None:
+    import tempfile
+    from dataclasses import replace
+
+    from diffvas.train.presets import resolve
+    from diffvas.train.speed import cache_config, measure, megabytes_a_clip
+
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    folder = Path(args.data[0])
+    stage = cache_config(folder).stage
+    config, loop = resolve(stage, changes(args) | {"stage": stage})
+    with tempfile.TemporaryDirectory() as empty:
+        told = measure(replace(config, data=config.data[:1], weights=()), loop, Path(empty))
+    for name, value in told.items():
+        print(f"{name:<14}{value:8.2f}" + ("x" if name == "speed_up" else " clips/s"))
+    print(f"{'on disk':<14}{megabytes_a_clip(folder):8.2f} MB a clip")
+
+
+def dry_run(what: str, settings: dict[str, Any], model: Any, batch: dict[str, Any]) -> None:
+    """Print the resolved recipe as it would be saved, how large the networks are, and the shape of the first batch."""
+    print(json.dumps(settings, indent=1))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(f"{what}: {trained / 1e6:.1f} M of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters train")
+    print("first batch: " + ", ".join(f"{name} {tuple(x.shape)}" for name, x in batch.items()))
+
+
 def train_vae(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from diffvas.train.presets import SMALL
+    from diffvas.train.settings import LoopConfig, resolved
     from diffvas.train.vae import train_vae as start
 
+    known = LoopConfig.__dataclass_fields__.keys()
+    loop = replace(SMALL, **{k: v for k, v in changes(args).items() if k in known})
+    stage = args.stage or "amodal"
+    if args.dry_run:
+        print(json.dumps({"preset": "vae", "stage": stage, **vars(resolved(loop))}, indent=1))
+        return
     with shown("vae") as report:
-        start(args.out, loop_config(args), args.stage, args.scenes, report)
+        start(args.out, loop, stage, args.scenes, report)
     print(f"{args.out / 'vae'}: ready for diffvas train encode --vae {args.out / 'vae'}")
-
-
-def load_vae(path: Path) -> AutoencoderKLTemporalDecoder:
-    """A saved VAE.
-
-    Raises:
-        ValueError: the folder holds none that can be read.
-    """
-    from diffusers import AutoencoderKLTemporalDecoder
-
-    try:
-        return AutoencoderKLTemporalDecoder.from_pretrained(path, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"vae: expected a folder with a saved VAE, got {path} ({reason})") from error
 
 
 def encode(args: argparse.Namespace) -> None:
     import torch
 
-    from diffvas.train.cache import CacheConfig, build_cache
+    from diffvas.train.cache import CacheConfig, build_cache, load_vae
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    config = CacheConfig(args.stage, args.source, args.sizes, args.shards, args.per_shard, args.frames, args.seed)
-    vae = load_vae(args.vae)
-    with StageProgress() as progress:
-        build_cache(config, vae, args.out, compiled=args.compile, progress=lambda n, all_: progress("shards", n, all_))
-    print(f"{args.out}: ready for diffvas train {args.stage} --data {args.out}")
-
-
-def denoise(args: argparse.Namespace) -> None:
-    from diffvas.train.denoiser import DenoiserConfig, train_denoiser
-
-    config = DenoiserConfig(
-        stage=args.what,
-        data=tuple(map(str, args.data)),
-        weights=tuple(args.weights or [1.0] * len(args.data)),
-        batch=args.batch,
-        spans=tuple(args.spans),
-        noise_top=args.noise_top,
-        start=str(args.start or ""),
+    config = CacheConfig(
+        args.stage or "amodal",
+        args.source,
+        args.sizes,
+        args.shards,
+        args.per_shard,
+        args.frames,
+        args.seed or 0,
+        args.split,
+        args.pairs,
+        args.rgb,
+        not args.exact,
     )
-    with shown(args.what) as report:
-        train_denoiser(config, loop_config(args), args.out, report)
-    print(f"{args.out}: ready for diffvas train bundle --{args.what} {args.out}")
+    vae, tower = load_vae(Path(args.vae)), load_tower(args.tower)
+    with StageProgress() as progress:
+        build_cache(
+            config,
+            vae,
+            args.out,
+            compiled=bool(args.compile),
+            tower=tower,
+            progress=lambda n, all_: progress("shards", n, all_),
+        )
+    print(f"{args.out}: ready for diffvas train {config.stage} --data {args.out}")
+
+
+def load_tower(folder: Path | None) -> Any:
+    """The image encoder of a model folder, or None.
+
+    Raises:
+        ValueError: the folder holds none that can be read.
+    """
+    if folder is None:
+        return None
+    from transformers import CLIPVisionModelWithProjection
+
+    try:
+        return CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder", local_files_only=True).eval()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"tower: expected a folder with an image_encoder, got {folder}") from error
 
 
 def bundle(args: argparse.Namespace) -> None:
     from diffvas.train.bundle import save_model
+    from diffvas.train.cache import load_vae
 
-    vaes = {"amodal": args.vae, "content": args.content_vae or args.vae}
+    vaes = {"amodal": Path(args.vae), "content": args.content_vae or Path(args.vae)}
     for path in vaes.values():
         load_vae(path)
     save_model(vaes, {"amodal": args.amodal, "content": args.content}, args.out)

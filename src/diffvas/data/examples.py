@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import cv2
 import numpy as np
 
 from diffvas import arrays
+from diffvas.data.augment import spoil_depth, spoil_mask
 from diffvas.focus import Box, fit_aspect, focus_box
 from diffvas.world.clip import SceneClip
+from diffvas.world.flat import flat_scene
 
 Array = np.ndarray
+FLAT_SIZE = (96, 192)  # flat scenes are drawn at this size and cropped to the object
+HELD_OUT = 10  # per cent of the clips of a folder that are its "val" part
+
+# a scene from a seed that is used for nothing else
+SceneSource = Callable[[np.random.SeedSequence], SceneClip]
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,59 @@ class Example:
     depth: Array
     frames_u8: Array
     alone_u8: Array
+
+
+def child_seed(entropy: list[int], child: int) -> np.random.SeedSequence:
+    """The ``child``-th seed below ``entropy``: independent of the others and of ``SeedSequence(entropy)`` itself."""
+    return np.random.SeedSequence(entropy, spawn_key=(child,))
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a clip belongs to the held-out tenth of its folder: by its name alone, so adding clips moves none."""
+    return zlib.crc32(name.encode()) % 100 < HELD_OUT
+
+
+def open_scenes(
+    source: str | Path, frames: int = 25, *, colour: bool = True, split: str = "all", size: tuple[int, int] = FLAT_SIZE
+) -> SceneSource:
+    """The scenes of a source, one for every seed.
+
+    Args:
+        source: "flat" (``frames`` frames of ``size``), or a data set of scene clips, see ``world.open_dataset``.
+        colour: False leaves RGB out where that saves time.
+        split: "train" or "val" part of a folder by the clips' names, or "all"; the flat world has no end and no parts.
+
+    Raises:
+        ValueError: no such folder, or none of its clips in the part.
+    """
+    if str(source) == "flat":
+
+        def draw(seed: np.random.SeedSequence) -> SceneClip:
+            return flat_scene(seed.generate_state(4).tolist(), size, frames, colour=colour)
+
+        return draw
+    from diffvas.world.shards import open_dataset
+
+    if not Path(source).exists():
+        raise ValueError(f"source: expected 'flat' or a folder of scene clips, got '{source}'")
+    try:
+        clips = open_dataset(source)
+    except ValueError as error:
+        raise ValueError(f"source: {str(error).removeprefix('path: ')}") from error
+    chosen = [k for k, name in enumerate(clips.names) if split == "all" or is_held_out(name) == (split == "val")]
+    if not chosen:
+        raise ValueError(f"source: expected clips in the {split} part of {source}, got none")
+    parts = ("rgb", "content") if colour else ()
+
+    def pick(seed: np.random.SeedSequence) -> SceneClip:
+        return clips.read(chosen[int(np.random.default_rng(seed).integers(len(chosen)))], parts)
+
+    return pick
+
+
+def without_colour(scene: SceneClip) -> SceneClip:
+    """The same clip with empty RGB arrays: stage 1 never looks at them, and cropping them is slow."""
+    return replace(scene, frames_u8=scene.frames_u8[:0], amodal_rgb_u8=scene.amodal_rgb_u8[:, :0])
 
 
 def relative_depth(depth: Array) -> Array:
@@ -62,34 +124,6 @@ def choose_object(scene: SceneClip, rng: np.random.Generator) -> int | None:
     return found[int(rng.choice(len(found), p=weights / weights.sum()))][0]
 
 
-def spoil_mask(modal: Array, rng: np.random.Generator) -> Array:
-    """A modal mask (T, H, W) with faults as trackers make them: a border moved by a pixel, lost frames."""
-    out = modal.copy()
-    if rng.random() < 0.25:
-        grow = rng.random() < 0.4
-        kernel = np.ones((3, 3) if rng.random() < 0.5 else (2, 2), np.uint8)
-        change = cv2.dilate if grow else cv2.erode
-        for t in range(len(out)):
-            out[t] = change(out[t].astype(np.uint8), kernel).astype(bool)
-    if rng.random() < 0.08:
-        at = int(rng.integers(0, len(out)))
-        out[at : at + int(rng.integers(1, 3))] = False
-    return out if out.any() else modal
-
-
-def spoil_depth(depth: Array, rng: np.random.Generator) -> Array:
-    """Relative depth (T, H, W) in [0, 1] with faults of depth networks: blur, another response curve, flicker."""
-    out = depth
-    if rng.random() < 0.6:
-        blur = float(rng.uniform(0.5, 3.0))
-        out = np.stack([cv2.GaussianBlur(d, (0, 0), blur) for d in out])
-    if rng.random() < 0.5:
-        out = out ** float(np.exp(rng.normal(0, 0.4)))
-    if rng.random() < 0.3:
-        out = out + rng.normal(0, 0.02, (len(out), 1, 1))
-    return arrays.normalise_depth(out.astype(np.float32))
-
-
 def random_box(modal: Array, size: tuple[int, int], rng: np.random.Generator) -> Box:
     """A focus box as inference takes it, of another width each time; now and then the whole frame."""
     height, width = modal.shape[1:]
@@ -109,8 +143,23 @@ def make_example(
         size: (height, width) that a random focus box around the object is resized to; None keeps the frame as it is.
         spoil: conditions with the faults of real inputs, and half of the examples mirrored.
     """
-    modal, amodal, distance = scene.modal_mask(index), scene.amodal_masks[index], scene.depth
-    frames_u8, alone_u8 = scene.frames_u8, scene.amodal_rgb_u8[index]
+    whole = Example(
+        scene.modal_mask(index),
+        scene.amodal_masks[index],
+        scene.depth,
+        scene.frames_u8,
+        scene.amodal_rgb_u8[index],
+    )
+    return finish_example(whole, rng, size=size, spoil=spoil)
+
+
+def finish_example(
+    whole: Example, rng: np.random.Generator, *, size: tuple[int, int] | None = None, spoil: bool = True
+) -> Example:
+    """Crop, resize and spoil an example at the clip's own size, whose ``depth`` is still a distance; see
+    ``make_example``."""
+    modal, amodal, distance = whole.modal, whole.amodal, whole.depth
+    frames_u8, alone_u8 = whole.frames_u8, whole.alone_u8
     if size is not None:
         box = random_box(modal, size, rng)
         modal, amodal = (arrays.resize_masks_area(box.crop(m), size) >= 0.5 for m in (modal, amodal))

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder
-from safetensors.torch import load_file
 
-from diffvas.train.denoiser import as_pipeline, tiny_denoiser
+from diffvas.train.cache import load_vae
+from diffvas.train.denoiser import WEIGHTS, as_pipeline, load_run
 
-# area: pixels per frame the model works at; focus: see ``focus.focus_box``; threshold: where the mean of the samples is
-# cut. Chosen on validation scenes with ``diffvas eval scenes``; see the card beside the weights.
+# area: pixels per frame the model works at; focus: see ``focus.focus_box``; depth_rule: see ``pipelines/order.py``;
+# threshold: where the mean of the samples is cut; detail: the network's own share in the content. Chosen on validation
+# scenes with ``diffvas eval scenes``; see the card beside the weights.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "amodal": {
         "steps": 1,
@@ -24,8 +24,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "area": 64 * 128,
         "frames": 25,
         "focus": 1.7,
+        "depth_rule": True,
     },
-    "content": {"steps": 1, "samples": 1, "guidance": 1.0},
+    "content": {"steps": 1, "samples": 1, "guidance": 1.0, "detail": 0.15},
 }
 
 
@@ -49,9 +50,8 @@ def save_model(
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     for stage, run in runs.items():
-        model = tiny_denoiser()
-        model.load_state_dict(load_file(run / "average.safetensors"))
-        vae = AutoencoderKLTemporalDecoder.from_pretrained(vaes[stage])
+        model, _ = load_run(run)
+        vae = load_vae(vaes[stage])
         pipe = as_pipeline(model, vae, stage, (defaults or DEFAULTS)[stage]).to(torch.float16)
         pipe.save_pretrained(temporary / stage)
         if stage != "amodal" and vaes[stage] == vaes["amodal"]:
@@ -68,8 +68,8 @@ def save_model(
 
 def check_run(stage: str, run: Path) -> None:
     """Raise ValueError unless ``run`` is a training run of ``stage`` with averaged weights."""
-    if not (run / "average.safetensors").is_file():
-        raise ValueError(f"{stage}: expected a training run with average.safetensors, got {run} without")
+    if not (run / WEIGHTS).is_file():
+        raise ValueError(f"{stage}: expected a training run with {WEIGHTS}, got {run} without")
     config = run / "config.json"
     trained = json.loads(config.read_text()).get("denoiser", {}).get("stage", stage) if config.is_file() else stage
     if trained != stage:

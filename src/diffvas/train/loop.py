@@ -1,83 +1,101 @@
-"""One training loop for every model of the project: resumable, whole checkpoints, EMA, bf16 autocast.
+"""One training loop for every model of the project: resumable, whole checkpoints, EMA, any number of processes.
 
-Nothing random outlives a step: batch ``s`` and the noise of step ``s`` derive from (seed, s). A run that was killed
-therefore continues exactly where its last checkpoint stood, by the same command.
+Nothing random outlives a step: batch ``s`` and all noise of step ``s`` derive from (seed, s) and are drawn for the
+whole batch before it is shared out. A run that was killed therefore continues exactly where its last checkpoint stood,
+by the same command, and processes and accumulation change the result by rounding only.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
-import pickle
 import signal
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from diffvas.allocator import keep_freed_memory
+from diffvas.train.checkpoints import check_same_config, last_good, load_checkpoint, save_checkpoint
+from diffvas.train.log import Log, Report, report_lines
+from diffvas.train.settings import LoopConfig, resolved
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Batch", "BatchSource", "LoopConfig", "Objective", "Report", "report_lines", "resolved", "train"]
 
 Batch = dict[str, torch.Tensor]
+# SVD's repeated blocks: compiled one by one they take a minute, the whole network many
+REPEATED = ("TransformerSpatioTemporalModel", "SpatioTemporalResBlock")
 
 
 class BatchSource(Protocol):
-    """Batches by step number; the same number gives the same batch."""
+    """Batches by step number; the same number gives the same batch, tensors whose first axis is the clip."""
 
     def __getitem__(self, step: int) -> Batch: ...
 
 
-LossFunction = Callable[[Batch, torch.Generator], tuple[torch.Tensor, dict[str, float]]]
+def as_it_is(batch: Batch, generator: torch.Generator) -> Batch:
+    """Nothing is drawn."""
+    return batch
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """How long and how fast to train.
+class Objective:
+    """What a step minimises, in two pure parts; a step of training is ``loss(model, draw(batch, generator))``.
 
     Attributes:
-        steps: optimiser steps in all. lr: peak learning rate. warmup: steps of linear warm-up.
-        decay: share of the steps, at the end, over which the rate falls to 2 % of its peak (cosine).
-        weight_decay, clip: AdamW's decay, and the largest gradient norm.
-        ema: decay of the averaged weights (0 = none), warmed up over the first steps.
-        save_every: steps between checkpoints. log_every: steps between log lines.
-        seed: of batches and noise. threads: torch threads, 0 = torch's choice. bf16: autocast to bfloat16.
+        loss: (model, batch) -> (loss, numbers to log), a mean over the clips of the batch, nothing random in it.
+        draw: (batch, generator) -> the batch and the random numbers that go with it, a row for every clip.
     """
 
-    steps: int = 1000
-    lr: float = 3e-4
-    warmup: int = 100
-    decay: float = 0.5
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.995
-    save_every: int = 100
-    log_every: int = 20
-    seed: int = 0
-    threads: int = 0
-    bf16: bool = True
-    device: str = "cpu"
+    loss: Callable[[Any, Batch], tuple[torch.Tensor, dict[str, float]]]
+    draw: Callable[[Batch, torch.Generator], Batch] = as_it_is
 
 
 class Ordered(torch.utils.data.Dataset):
-    """Adapts a BatchSource to a DataLoader that starts at a given step."""
+    """The parts of one process, step by step: its share of a batch, cut for accumulation.
 
-    def __init__(self, source: BatchSource, start: int, stop: int):
-        self.source, self.start, self.stop = source, start, stop
+    Part ``p`` of ``parts`` is the rows ``p, p + parts, ...``; process ``r`` of ``w`` takes the parts ``r, r + w, ...``.
+    """
+
+    def __init__(
+        self, source: BatchSource, objective: Objective, config: LoopConfig, start: int, rank: int = 0, world: int = 1
+    ):
+        self.source, self.objective, self.config, self.start = source, objective, config, start
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return self.config.steps - self.start
 
-    def __getitem__(self, index: int) -> Batch:
-        return self.source[self.start + index]
+    def __getitem__(self, index: int) -> list[Batch]:
+        step = self.start + index
+        generator = torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) % (2**63))
+        batch = self.objective.draw(self.source[step], generator)
+        parts, count = self.world * self.config.accumulate, min((len(v) for v in batch.values()), default=0)
+        if count % parts:
+            raise ValueError(
+                f"batch: expected a multiple of {parts} (processes x accumulate) so that shares are equal, got {count}"
+            )
+        return [{k: v[p::parts] for k, v in batch.items()} for p in range(self.rank, parts, self.world)]
+
+
+class Trainee(nn.Module):
+    """A model with its loss, as one module whose forward is a step: what is wrapped to train in several processes."""
+
+    def __init__(self, model: nn.Module, objective: Objective):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        return self.objective.loss(self.model, batch)
 
 
 def rate_at(step: int, config: LoopConfig) -> float:
@@ -89,134 +107,49 @@ def rate_at(step: int, config: LoopConfig) -> float:
     return config.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside ``path`` and rename, so that a reader sees the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.part")
-    write(temporary)
-    os.replace(temporary, path)
-
-
-def save_checkpoint(
-    out: Path, step: int, model: nn.Module, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer
-) -> None:
-    """One file with all that resuming needs; the one before it is kept as ``checkpoint.previous.pt``.
-
-    The new file is whole before the old one is moved, so that a kill at any moment leaves a whole one.
-    """
-    path, temporary = out / "checkpoint.pt", out / ".checkpoint.pt.part"
-    state = {"step": step, "model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict()}
-    torch.save(state, temporary)
-    if path.exists():
-        os.replace(path, out / "checkpoint.previous.pt")
-    os.replace(temporary, path)
-
-
-def load_checkpoint(out: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a run of our own, or None. Read with ``weights_only``: no code is unpickled.
-
-    Raises:
-        ValueError: there are checkpoints, but none can be read; to start anew in silence would be a surprise.
-    """
-    paths = [out / name for name in ("checkpoint.pt", "checkpoint.previous.pt") if (out / name).exists()]
-    for path in paths:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            print(f"{path} cannot be read ({' '.join(str(error).split())[:200]})", file=sys.stderr)
-    if paths:
-        raise ValueError(f"out: expected a checkpoint that can be read in {out}, got none; remove it to start anew")
-    return None
-
-
-def check_same_config(out: Path, config: dict[str, Any]) -> None:
-    """Save the resolved settings with the run, or list how they differ from those it was started with.
-
-    Raises:
-        ValueError: the run in ``out`` was started with other settings.
-    """
-    path = out / "config.json"
-    if path.exists():
-        old = json.loads(path.read_text())
-        new = json.loads(json.dumps(config))
-        changed = [f"{k}: {old.get(k)} -> {new.get(k)}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
-        if changed:
-            raise ValueError(f"out: {out} holds a run with other settings ({'; '.join(changed)}); use another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda p: p.write_text(json.dumps(config, indent=1)))
-
-
-Report = Callable[[int, int, dict[str, Any] | None], None]
-
-
-def report_lines(done: int, total: int, line: dict[str, Any] | None) -> None:
-    """The plain report of a run: one line on stderr whenever there are numbers to show."""
-    if line is not None:
-        numbers = "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in ("step", "seconds", "left"))
-        print(f"step {done}/{total}  {numbers}  {line['left'] / 60:.1f} min left", file=sys.stderr, flush=True)
-
-
-class Log:
-    """``log.jsonl`` of a run: the mean of each number since the line before, every ``log_every`` steps.
-
-    Lines past the step from which a run resumes are dropped, since those steps are taken again.
-    """
-
-    def __init__(self, out: Path, start: int, config: LoopConfig):
-        self.path, self.start, self.config = out / "log.jsonl", start, config
-        kept = [line for line in self._read() if line["step"] <= start]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_whole(self.path, lambda p: p.write_text(text))
-        self.before = float(kept[-1]["seconds"]) if kept else 0.0
-        self.began = time.monotonic()
-        self.recent: dict[str, list[float]] = {}
-
-    def _read(self) -> list[dict[str, Any]]:
-        lines = []
-        for text in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                continue  # the run was killed while it wrote this one
-        return lines
-
-    def add(self, done: int, numbers: dict[str, float]) -> dict[str, Any] | None:
-        """Take the numbers of one step; the line written, with ``left`` (seconds to go), when it is time for one."""
-        for name, value in numbers.items():
-            self.recent.setdefault(name, []).append(value)
-        if done % self.config.log_every and done != self.config.steps:
-            return None
-        means = {name: sum(values) / len(values) for name, values in self.recent.items()}
-        took = time.monotonic() - self.began
-        line = {"step": done, **means, "lr": rate_at(done - 1, self.config), "seconds": round(self.before + took, 1)}
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self.recent.clear()
-        return {**line, "left": took / (done - self.start) * (self.config.steps - done)}
-
-
-def resume(out: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], int]:
-    """Put the last checkpoint of ``out``, if there is one, into model and optimiser.
-
-    Returns:
-        The averaged weights, on the model's device, and how many steps are done.
-    """
-    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    state = load_checkpoint(out)
-    if state is None:
-        return average, 0
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return {k: state["average"][k].to(v.device) for k, v in average.items()}, int(state["step"])
+def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What training changes: parameters that require a gradient, and buffers. They share the model's memory."""
+    trained = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+    saved = model.state_dict()
+    return {**trained, **{name: b for name, b in model.named_buffers() if name in saved}}
 
 
 @torch.no_grad()
 def update_average(average: dict[str, torch.Tensor], model: nn.Module, keep: float) -> None:
     """Move the averaged weights towards the model's by ``1 - keep``; what is no float is copied."""
-    for key, value in model.state_dict().items():
+    for key, value in trained_state(model).items():
         if value.is_floating_point():
             average[key].lerp_(value, 1 - keep)
         else:
             average[key].copy_(value)
+
+
+def make_optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
+    """AdamW, or its 8-bit twin, on what requires a gradient.
+
+    Raises:
+        ValueError: nothing trains, or bitsandbytes is asked for and absent.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("model: expected parameters that require a gradient, got none")
+    options: dict[str, Any] = {"lr": config.lr, "betas": (0.9, config.beta2), "weight_decay": config.weight_decay}
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **options)
+    try:
+        import bitsandbytes  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise ValueError(
+            "optimizer: adamw8bit needs the bitsandbytes package, got none; pip install bitsandbytes, or use adamw"
+        ) from error
+    return bitsandbytes.optim.AdamW8bit(parameters, **options)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """``torch.compile`` in place, block by block where the network repeats blocks; weights keep their names."""
+    blocks = [m for m in model.modules() if type(m).__name__ in REPEATED]
+    for block in blocks or [model]:
+        block.compile()
 
 
 def ignore_interrupt(worker: int) -> None:
@@ -249,88 +182,214 @@ def interrupt_between_steps() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def batches(source: BatchSource, start: int, config: LoopConfig) -> DataLoader[Batch]:
-    """The batches of the steps from ``start`` on, made ahead in a process of its own."""
-    steps = Ordered(source, start, config.steps)
-    return DataLoader(steps, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=ignore_interrupt)
+def start_accelerator(config: LoopConfig) -> Accelerator:
+    """The processes that ``accelerate launch`` started, or this one alone.
 
-
-def take_step(
-    loss_function: LossFunction,
-    batch: Batch,
-    step: int,
-    config: LoopConfig,
-    optimiser: torch.optim.Optimizer,
-) -> dict[str, float]:
-    """One optimiser step on the parameters that ``optimiser`` holds; the loss and what else there is to log.
+    Precision is the recipe's affair, not the launcher's: with it, a run means the same however it was started.
 
     Raises:
-        FloatingPointError: the loss is not finite; nothing has changed.
+        ValueError: the launcher asks for a way to distribute that the loop does not have.
     """
-    batch = {k: v.to(config.device) for k, v in batch.items()}
-    generator = torch.Generator(config.device).manual_seed((config.seed * 1_000_003 + step) % (2**63))
-    for group in optimiser.param_groups:
-        group["lr"] = rate_at(step, config)
-    with torch.autocast(config.device, torch.bfloat16, enabled=config.bf16):
-        loss, numbers = loss_function(batch, generator)
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()} at step {step}; the last checkpoint is as it was")
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], config.clip)
-    optimiser.step()
-    return {"loss": loss.item(), **numbers}
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no")
+    known = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+    if accelerator.distributed_type not in known:
+        raise ValueError(f"launch: expected one process or data parallel ones, got {accelerator.distributed_type}")
+    return accelerator
+
+
+class Run:
+    """A model in training: the processes, the optimiser, the averaged weights, and how far they are."""
+
+    def __init__(self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path):
+        self.config, self.out, self.accelerator = config, out, start_accelerator(config)
+        device = self.accelerator.device
+        self.model = model.to(device)
+        self.optimiser = make_optimizer(model, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.average = {k: v.detach().clone() for k, v in trained_state(model).items()}
+        self.start = self.saved = self._resume()
+        if config.compile:
+            compile_blocks(model)
+        self.trainee = self.accelerator.prepare_model(Trainee(model, objective))
+
+    def _resume(self) -> int:
+        """Take up the last checkpoint of the folder, if there is one; the step from which to go on."""
+        state = load_checkpoint(self.out)
+        if state is None:
+            return 0
+        own, saved = self.model.state_dict(), state["model"]
+        fits = all(key in own and own[key].shape == value.shape for key, value in saved.items())
+        if not fits or self.average.keys() - state["average"].keys():
+            raise ValueError(f"out: expected a checkpoint of this model in {self.out}, got one of another")
+        self.model.load_state_dict(saved, strict=False)
+        self.optimiser.load_state_dict(state["optimiser"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        for key, value in self.average.items():
+            value.copy_(state["average"][key])
+        return int(state["step"])
+
+    def save(self, done: int) -> None:
+        """A checkpoint, written by the first process."""
+        if self.accelerator.is_main_process:
+            state = {"step": done, "model": trained_state(self.model), "average": self.average}
+            save_checkpoint(
+                self.out, {**state, "optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+            )
+        self.saved = done
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All weights of the model, the averaged ones where there are any; they share memory with the run."""
+        return {**self.model.state_dict(), **self.average}
+
+    def step(self, parts: list[Batch], step: int) -> tuple[bool, dict[str, float]]:
+        """One optimiser step on this process' share of a batch.
+
+        Returns:
+            Whether the numbers were finite (where they were not, no weight has changed), and what there is to log.
+        """
+        config, device = self.config, self.accelerator.device
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(step, config)
+        self.optimiser.zero_grad(set_to_none=True)
+        logged: dict[str, list[float]] = {}
+        autocast = torch.autocast(
+            device.type, torch.float16 if config.precision == "fp16" else torch.bfloat16, config.precision != "fp32"
+        )
+        for k, part in enumerate(parts):
+            part = {name: v.to(device, non_blocking=True) for name, v in part.items()}
+            last = k == len(parts) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.trainee):
+                with autocast:
+                    loss, numbers = self.trainee(part)
+                self.scaler.scale(loss / len(parts)).backward()
+            for name, value in {"loss": loss.item(), **numbers}.items():
+                logged.setdefault(name, []).append(value)
+        self.scaler.unscale_(self.optimiser)
+        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(trained, config.clip or math.inf)
+        fine = all(map(math.isfinite, logged["loss"])) and (config.precision == "fp16" or bool(torch.isfinite(norm)))
+        if fine := self.everywhere(fine):
+            self.scaler.step(self.optimiser)  # in fp16 it passes over a step whose gradients overflow
+            self.scaler.update()
+            warm = min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0
+            update_average(self.average, self.model, warm)
+        return fine, {name: sum(values) / len(values) for name, values in logged.items()}
+
+    def everywhere(self, mine: bool) -> bool:
+        """Whether it is so in all processes."""
+        if self.accelerator.num_processes == 1:
+            return mine
+        flag = torch.tensor(float(not mine), device=self.accelerator.device)
+        return float(self.accelerator.reduce(flag, "sum")) == 0
+
+    def gather(self, recent: dict[str, list[float]]) -> dict[str, list[float]]:
+        """The numbers of all processes."""
+        if self.accelerator.num_processes == 1:
+            return recent
+        from accelerate.utils import gather_object
+
+        together: dict[str, list[float]] = {}
+        for one in gather_object([recent]):
+            for name, values in one.items():
+                together.setdefault(name, []).extend(values)
+        return together
+
+
+def batches(source: BatchSource, objective: Objective, run: Run) -> DataLoader[list[Batch]]:
+    """The shares of this process of the steps to come, made ahead in a process of its own."""
+    rank, world = run.accelerator.process_index, run.accelerator.num_processes
+    steps = Ordered(source, objective, run.config, run.start, rank, world)
+    return DataLoader(
+        steps, batch_size=None, collate_fn=_same, num_workers=1, prefetch_factor=4, worker_init_fn=ignore_interrupt
+    )
+
+
+def _same(parts: list[Batch]) -> list[Batch]:
+    return parts
 
 
 def train(
     model: nn.Module,
     source: BatchSource,
-    loss_function: LossFunction,
+    objective: Objective,
     config: LoopConfig,
     out: Path,
     *,
     extra_config: dict[str, Any] | None = None,
-    parameters: Sequence[nn.Parameter] | None = None,
     every: Callable[[int, dict[str, torch.Tensor]], None] | None = None,
     report: Report = report_lines,
 ) -> dict[str, torch.Tensor]:
     """Train ``model`` and return its averaged weights (the plain ones where ``config.ema`` is 0).
 
     Args:
-        model: one module that holds all that trains (frozen parts may be in it too).
-        source: batches by step number.
-        loss_function: (batch, generator) -> (loss, numbers to log); the generator is seeded by (seed, step).
+        model: one module that holds all that trains; frozen parts (no gradient required) may be in it too.
+        source: batches by step number. objective: what is drawn for a batch, and its loss.
         out: folder of the run: ``config.json``, ``log.jsonl``, ``checkpoint.pt``.
-        parameters: what trains; all parameters that require a gradient by default.
-        every: called as (step, averaged weights) after each checkpoint, and once when a run resumes, since it may
-            have been killed between the two.
-        report: called after each step as (steps done, of all, the log line or None).
+        every: called in the first process as (step, averaged weights) after each checkpoint, and once before the first
+            step: at 0, or where a run resumes, since it may have been killed between the two.
+        report: called in the first process after each step as (steps done, of all, the log line or None).
 
     Raises:
-        ValueError: ``out`` holds a run with other settings, or checkpoints of which none can be read.
-        FloatingPointError: the loss is not finite.
+        ValueError: ``out`` holds a run with other settings, or checkpoints of which none can be read; a batch that
+            cannot be shared out equally.
+        FloatingPointError: a loss or gradient that is not finite, or a loss that exploded; names the last checkpoint.
         KeyboardInterrupt: Ctrl-C was pressed; the step was finished and a checkpoint written first.
     """
-    check_same_config(out, {**asdict(config), **(extra_config or {})})
+    config = resolved(config)
+    settings = {**asdict(config), **(extra_config or {})}
+    check_same_config(out, settings, write=False)
     keep_freed_memory()
     if config.threads:
         torch.set_num_threads(config.threads)
-    trained = list(parameters) if parameters is not None else [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
-    average, start = resume(out, model, optimiser)
-    if start and every is not None:
-        every(start, average)
-    log = Log(out, start, config)
+    run = Run(model, objective, config, out)
+    first = run.accelerator.is_main_process
+    if first:
+        check_same_config(out, settings)
+        if every is not None:
+            every(run.start, run.weights())
+    run.accelerator.wait_for_everyone()
+    log = Log(out, run.start, config.steps, config.log_every, first, config.tensorboard)
     with interrupt_between_steps() as interrupted:
-        for step, batch in enumerate(batches(source, start, config), start):
-            numbers = take_step(loss_function, batch, step, config, optimiser)
-            update_average(average, model, min(config.ema, (1 + step) / (10 + step)) if config.ema else 0.0)
-            done = step + 1
-            report(done, config.steps, log.add(done, numbers))
-            if done % config.save_every == 0 or done == config.steps or interrupted():
-                save_checkpoint(out, done, model, average, optimiser)
-                if every is not None:
-                    every(done, average)
-            if interrupted():
-                raise KeyboardInterrupt
-    return average
+        for step, parts in enumerate(batches(source, objective, run), run.start):
+            fine, numbers = run.step(parts, step)
+            if not fine:
+                raise FloatingPointError(
+                    f"the loss or its gradient is not finite ({numbers['loss']}) at step {step}; "
+                    + last_good(out, run.saved)
+                )
+            finish_step(run, log, step + 1, numbers, interrupted, every if first else None, report if first else None)
+    return run.weights()
+
+
+def finish_step(
+    run: Run,
+    log: Log,
+    done: int,
+    numbers: dict[str, float],
+    interrupted: Callable[[], bool],
+    every: Callable[[int, dict[str, torch.Tensor]], None] | None,
+    report: Report | None,
+) -> None:
+    """After a step: log, report, save, and stop where there is a reason to; see ``train``."""
+    log.add(numbers)
+    line = None
+    if log.is_due(done):
+        line = log.write(done, run.gather(log.recent), rate_at(done - 1, run.config))
+        if log.exploded(line["loss"], run.config.explode):
+            raise FloatingPointError(
+                f"the loss exploded to {line['loss']:.4g} by step {done}; {last_good(run.out, run.saved)}"
+            )
+    if report is not None:
+        report(done, run.config.steps, line)
+    stop = not run.everywhere(not interrupted())
+    if done % run.config.save_every == 0 or done == run.config.steps or stop:
+        run.save(done)
+        if every is not None:
+            every(done, run.weights())
+        run.accelerator.wait_for_everyone()
+    if stop:
+        raise KeyboardInterrupt

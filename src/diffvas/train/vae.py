@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,9 +12,12 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch.nn import functional as F
 
 from diffvas import arrays
-from diffvas.train.loop import Batch, LoopConfig, Report, report_lines, train
+from diffvas.data.examples import child_seed
+from diffvas.train.checkpoints import replace_folder
+from diffvas.train.loop import Batch, LoopConfig, Objective, Report, report_lines, resolved, train
 from diffvas.world.clip import SceneClip
 from diffvas.world.flat import flat_scene
+from diffvas.world.shards import SceneSet, open_dataset
 
 # a batch: short clips of consecutive frames, at the size the models work at; with 2 frames torch 2.13's bfloat16
 # convolution over time gives wrong gradients on CPUs (oneDNN), so not 2
@@ -34,10 +36,13 @@ def tiny_vae() -> AutoencoderKLTemporalDecoder:
 
 
 @lru_cache(maxsize=24)
-def _scene(path: Path) -> SceneClip:
-    from diffvas.world.storage import read_scene_clip
+def _scene(folder: Path, index: int) -> SceneClip:
+    return _clips(folder).read(index, ("rgb", "content"))
 
-    return read_scene_clip(path)
+
+@lru_cache(maxsize=2)
+def _clips(folder: Path) -> SceneSet:
+    return open_dataset(folder)
 
 
 class VaeBatches:
@@ -53,7 +58,7 @@ class VaeBatches:
 
     def __init__(self, stage: str, seed: int, scenes: Path | None = None):
         self.stage, self.seed = stage, seed
-        self.paths = sorted(scenes.glob("*.npz")) if scenes else []
+        self.scenes, self.count = scenes, len(_clips(scenes)) if scenes else 0
 
     def __getitem__(self, step: int) -> Batch:
         clips = [self.one(step, k) for k in range(CLIPS)]
@@ -61,10 +66,10 @@ class VaeBatches:
 
     def draw_scene(self, rng: np.random.Generator, key: list[int], colour: bool) -> SceneClip:
         """Half from the folder, where there is one; a drawn scene serves several steps, since reading it is slow."""
-        if self.paths and rng.random() < 0.5:
-            shelf = np.random.default_rng([self.seed, key[1] // 100]).integers(len(self.paths), size=16)
-            return _scene(self.paths[int(shelf[int(rng.integers(16))])])
-        return flat_scene(key, (128, 256), FRAMES, colour=colour)
+        if self.scenes and rng.random() < 0.5:
+            shelf = np.random.default_rng(child_seed([self.seed, key[1] // 100], 2)).integers(self.count, size=16)
+            return _scene(self.scenes, int(shelf[int(rng.integers(16))]))
+        return flat_scene(child_seed(key, 1).generate_state(4).tolist(), (128, 256), FRAMES, colour=colour)
 
     @staticmethod
     def corner(mask: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
@@ -78,7 +83,7 @@ class VaeBatches:
 
     def one(self, step: int, k: int) -> tuple[torch.Tensor, bool]:
         """(FRAMES, 3, 64, 128) in [-1, 1], and whether it is a mask."""
-        rng = np.random.default_rng([self.seed, step, k])
+        rng = np.random.default_rng(child_seed([self.seed, step, k], 0))
         kind = str(rng.choice(self.kinds, p=self.shares[self.stage]))
         scene = self.draw_scene(rng, [self.seed, step, k], kind not in ("mask", "depth"))
         i = int(rng.integers(len(scene.amodal_masks)))
@@ -110,12 +115,19 @@ def tint(rgb_u8: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.n
     return arrays.composite_on_white(rgb.clip(0, 255).astype(np.uint8), mask)
 
 
+def draw(batch: Batch, generator: torch.Generator) -> Batch:
+    """The batch and ``noise`` (B, T, 4, H/8, W/8), which makes a sample of the posterior."""
+    clips, frames, _, height, width = batch["x"].shape
+    return {**batch, "noise": torch.randn(clips, frames, 4, height // 8, width // 8, generator=generator)}
+
+
 def vae_loss(
-    vae: AutoencoderKLTemporalDecoder, batch: Batch, generator: torch.Generator, thumbnail: float = 0.0
+    vae: AutoencoderKLTemporalDecoder, batch: Batch, thumbnail: float = 0.0
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """L1 + MSE of the reconstruction + a light KL, as latent diffusion's autoencoders use; chroma counts three times.
 
     Args:
+        batch: ``x`` (B, T, 3, H, W) in [-1, 1], ``mask`` (B,) bool, and what ``draw`` adds.
         thumbnail: weight of the error between the first three latents and the picture's colours at an eighth of its
             size.
             A small autoencoder spends its four latents on brightness first and finds colour very late, or never (2,300
@@ -124,7 +136,8 @@ def vae_loss(
     frames = batch["x"].shape[1]
     x, is_mask = batch["x"].flatten(0, 1), batch["mask"].repeat_interleave(frames)
     posterior = vae.encode(x).latent_dist
-    y = vae.decode(posterior.sample(generator), num_frames=frames).sample.float()
+    z = posterior.mean + posterior.std * batch["noise"].flatten(0, 1)
+    y = vae.decode(z, num_frames=frames).sample.float()
     difference = y - x
     chroma = difference - difference.mean(1, keepdim=True)
     error = difference.abs() + difference.pow(2) + 3 * (chroma.abs() + chroma.pow(2))
@@ -173,18 +186,25 @@ def train_vae(
     Args:
         stage: whose pictures to learn, see ``VaeBatches``. scenes: folder of scene clips to use beside the flat world.
     """
+    config = resolved(config)
     torch.manual_seed(config.seed)
-    vae = tiny_vae().to(config.device)
+    vae = tiny_vae()
     source = VaeBatches(stage, config.seed, scenes)
     thumbnail = 0.3 if stage == "content" else 0.0
-    extra = {"preset": "vae", "stage": stage, "scenes": str(scenes)}
-    average = train(
-        vae, source, lambda b, g: vae_loss(vae, b, g, thumbnail), config, out, extra_config=extra, report=report
-    )
-    vae.load_state_dict(average)
+    extra: dict[str, Any] = {"preset": "vae", "stage": stage, "scenes": str(scenes)}
+    objective = Objective(partial(vae_loss, thumbnail=thumbnail), draw)
+
+    def keep(step: int, average: dict[str, torch.Tensor]) -> None:
+        if step == config.steps:
+            save_vae(average, source, out / "vae")
+
+    train(vae, source, objective, config, out, extra_config=extra, every=keep, report=report)
+
+
+def save_vae(average: dict[str, torch.Tensor], source: VaeBatches, folder: Path) -> None:
+    """The finished VAE, its latents rescaled on held-out batches."""
+    vae = tiny_vae()
+    vae.load_state_dict({k: v.cpu() for k, v in average.items()})
     vae.eval()
-    rescale_latents(vae, torch.cat([source[10_000_000 + k]["x"].flatten(0, 1) for k in range(16)]).to(config.device))
-    temporary = out / ".vae.part"
-    vae.save_pretrained(temporary)
-    shutil.rmtree(out / "vae", ignore_errors=True)
-    temporary.rename(out / "vae")
+    rescale_latents(vae, torch.cat([source[10_000_000 + k]["x"].flatten(0, 1) for k in range(16)]))
+    replace_folder(folder, vae.save_pretrained)
