@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffvas import arrays
 from diffvas.arrays import (
     composite_on_white,
     depth_to_signed,
@@ -158,3 +159,16 @@ def test_working_size_rules_hold_everywhere() -> None:
         working_size(0, 5)
     with pytest.raises(ValueError, match="^area"):
         working_size(5, 5, area=10)
+
+
+def test_constant_depth_with_gaps_is_the_middle_and_no_depth_is_refused() -> None:
+    for shape in ((1, 1, 5), (1, 5, 1), (2, 6, 6)):
+        constant = np.full(shape, 4.0)
+        constant[0, 0, 0] = np.nan
+        filled = arrays.clean_depth(constant)
+        assert (filled == 4).all() and (arrays.normalise_depth(filled) == 0.5).all()
+    with pytest.raises(ValueError, match="^depth: expected at least one finite value"):
+        arrays.clean_depth(np.full((1, 2, 2), np.nan))
+    for depth in (np.zeros((2, 2)), np.zeros((0, 2, 2)), np.zeros((1, 2, 2), bool), np.full((1, 2, 2), "x")):
+        with pytest.raises(ValueError, match="^depth: expected numbers of shape"):
+            arrays.clean_depth(depth)

@@ -26,7 +26,12 @@ SKIPPED_FOLDERS = {".git", ".venv", "outputs", "runs", "data", "build", "dist"}
 WEIGHTS_LIMIT = 60_000_000
 
 # Where the name that is imported is not the name that is installed.
-DISTRIBUTION = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+DISTRIBUTION = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "OpenGL": "pyopengl",
+    "scenedetect": "scenedetect-headless",
+}
 
 
 def _relative(path: Path) -> str:
@@ -158,15 +163,15 @@ def test_dependencies_are_bounded() -> None:
     assert unbounded == []
 
 
-def test_readme_names_every_room_and_file() -> None:
-    """The README's tree names every module at the top of the package, every room, and every file in a room."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_map_names_every_room_and_file() -> None:
+    """The README names every room of the package, docs/map.md every file in it by its path."""
+    readme, chart = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/map.md"))
     rooms = [path for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").is_file()]
-    expected = {path.name for path in PACKAGE.glob("*.py")} | {f"{room.name}/" for room in rooms}
-    for room in rooms:
-        expected |= {path.name for path in room.glob("*.py") if path.name != "__init__.py"}
-    missing = sorted(name for name in expected if not re.search(rf"(?<![\w/]){re.escape(name)}", readme))
-    assert missing == []
+    assert [room.name for room in rooms if f"{room.name}/" not in readme] == []
+    files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    listed = set(re.findall(r"^\| `([\w/]+\.py)` \|", chart, re.MULTILINE))
+    assert sorted(files - listed) == [], "files that docs/map.md does not name"
+    assert sorted(listed - files) == [], "files in docs/map.md that are gone"
 
 
 def test_ci_is_executable_and_runs_the_tests() -> None:

@@ -230,16 +230,8 @@ def test_good_request(
     numbers = {"--samples": "3", "--steps": "5", "--seed": "7"}
     assert main.main(request(inputs, **{"--masks": masks, "--depth": "depth.npz"}, **numbers)) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert result["settings"] == {
-        "model": "tiny",
-        "samples": 3,
-        "steps": 5,
-        "sampler": None,
-        "guidance": None,
-        "interval": None,
-        "seed": 7,
-        "depth": [0.0, 9.0],
-    }
+    drawn = {"samples": 3, "steps": 5, "sampler": None, "guidance": None, "interval": None, "seed": 7}
+    assert result["settings"] == {"model": "tiny", "depth": [0.0, 9.0], **drawn}
     assert [obj["id"] for obj in result["objects"]] == [1, 2]
     assert result["clip"]["num_frames"] == T
     captured = capsys.readouterr()
@@ -252,16 +244,9 @@ def test_defaults_are_left_to_the_model(inputs: Path, pipeline: ModuleType, tmp_
     settings = json.loads((tmp_path / "out" / "result.json").read_text())["settings"]
     asked = dict.fromkeys(("samples", "steps", "sampler", "guidance", "interval", "depth"))
     assert settings == {"model": "tiny", "seed": 0, **asked}
-    assert pipeline.loaded == [  # type: ignore[attr-defined]
-        {
-            "device": "auto",
-            "dtype": "auto",
-            "behaviour": "default",
-            "content": True,
-            "offload": "none",
-            "compiled": False,
-        }
-    ]
+    (loaded,) = pipeline.loaded  # type: ignore[attr-defined]
+    where = {"device": "auto", "dtype": "auto", "offload": "none", "compiled": False}
+    assert loaded == {"behaviour": "default", "content": True, **where}
 
 
 def test_how_to_sample_and_where(inputs: Path, pipeline: ModuleType, tmp_path: Path) -> None:

@@ -484,17 +484,3 @@ def test_frames_without_any_value_take_the_nearest_frame_and_whole_ones_stay() -
     for depth in (np.zeros((2, 3, 4), np.float32), np.arange(24).reshape(2, 3, 4), np.full((1, 1, 1), 7.0)):
         cleaned = arrays.clean_depth(depth)
         assert cleaned is not depth and np.array_equal(cleaned, depth) and cleaned.dtype == np.float32
-
-
-def test_constant_depth_with_gaps_is_the_middle_and_no_depth_is_refused() -> None:
-    for shape in ((1, 1, 5), (1, 5, 1), (2, 6, 6)):
-        constant = np.full(shape, 4.0)
-        constant[0, 0, 0] = np.nan
-        assert (arrays.clean_depth(constant) == 4).all() and (
-            arrays.normalise_depth(arrays.clean_depth(constant)) == 0.5
-        ).all()
-    with pytest.raises(ValueError, match="^depth: expected at least one finite value"):
-        arrays.clean_depth(np.full((1, 2, 2), np.nan))
-    for depth in (np.zeros((2, 2)), np.zeros((0, 2, 2)), np.zeros((1, 2, 2), bool), np.full((1, 2, 2), "x")):
-        with pytest.raises(ValueError, match="^depth: expected numbers of shape"):
-            arrays.clean_depth(depth)

@@ -265,6 +265,32 @@ def test_bad_options(options: dict[str, str], message: str) -> None:
         loading.load_pipelines("tiny", "cpu", **options)  # type: ignore[arg-type]
 
 
+def test_channels_last_and_compiled_blocks_change_nothing(
+    released_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = loading.load_pipelines(released_folder, "cpu", dtype="float32", content=False).amodal
+    other = loading.load_pipelines(
+        released_folder, "cpu", dtype="float32", content=False, channels_last=True, compiled=True
+    ).amodal
+    assert other.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not plain.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    # what compiling does to numbers is torch's matter and takes a minute; here, that the right blocks are compiled
+    compiled = {type(m).__name__ for m in other.unet.modules() if m._compiled_call_impl is not None}
+    assert compiled == {"TransformerSpatioTemporalModel", "SpatioTemporalResBlock"}
+    for module in other.unet.modules():
+        module._compiled_call_impl = None
+    torch.testing.assert_close(run(plain), run(other), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_compute_the_same(released_folder: Path) -> None:
+    plain, compiled = (
+        loading.load_pipelines(released_folder, "cpu", dtype="float32", content=False, compiled=c).amodal
+        for c in (False, True)
+    )
+    torch.testing.assert_close(run(plain), run(compiled), rtol=1e-3, atol=1e-3)
+
+
 def test_the_vae_stays_out_of_float16() -> None:
     assert vae_dtype(torch.float16, CPU) == torch.float32
     assert vae_dtype(torch.float16, CPU, force_upcast=False) == torch.float16

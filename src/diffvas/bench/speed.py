@@ -38,7 +38,7 @@ class Setting:
 
     Attributes:
         name: what is shown. dtype: of ``devices.DTYPES``. loop: "plain" for the plain loop, "ours" for the pipeline.
-        fast: ours with ``Fast()``, or with ``PLAIN``. compiled, offload: see ``load_pipelines``.
+        fast: ours with ``Fast()``, or with ``PLAIN``. compiled, channels_last, offload: see ``load_pipelines``.
         steps, sampler, guidance, interval: see ``Sampling``.
     """
 
@@ -47,6 +47,7 @@ class Setting:
     loop: str = "ours"
     fast: bool = True
     compiled: bool = False
+    channels_last: bool = False
     offload: str = "none"
     steps: int = 25
     sampler: str = "euler"
@@ -84,6 +85,7 @@ def settings(device: torch.device, steps: int, guidance: float) -> list[Setting]
     lines.append(same := replace(same, name="+ shared context, chunked VAE", fast=True))
     if half != "float32":
         lines.append(same := replace(same, name=f"+ {half}", dtype=half))
+    lines.append(replace(same, name="the same in channels_last", channels_last=True))
     low, high = INTERVAL
     lines.append(same := replace(same, name=f"+ guidance from {low} to {high} only", interval=INTERVAL))
     if device.type == "cuda":
@@ -195,7 +197,13 @@ def run_setting(job: Job, setting: Setting, out: Path) -> dict[str, Any]:
 
     device = pick_device(job.device)
     model = load_pipelines(
-        job.model, job.device, dtype=setting.dtype, content=False, offload=setting.offload, compiled=setting.compiled
+        job.model,
+        job.device,
+        dtype=setting.dtype,
+        content=False,
+        offload=setting.offload,
+        compiled=setting.compiled,
+        channels_last=setting.channels_last,
     )
     pipe = model.amodal
     pipe.fast = Fast() if setting.fast else PLAIN

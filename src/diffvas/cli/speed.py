@@ -28,6 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", metavar="N", type=whole_number(1), default=25, help="of the plain loop [25]")
     parser.add_argument("--guidance", metavar="G", type=not_negative, default=1.5, help="of the plain loop [1.5]")
     parser.add_argument("--repeats", metavar="N", type=whole_number(1), default=3, help="the fastest counts [3]")
+    parser.add_argument(
+        "--rounds", metavar="N", type=whole_number(1), default=1, help="go through all settings N times [1]"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write everything there")
 
 
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         del model
     job = speed.Job(args.model, args.device, (size[0], size[1]), frames, args.repeats)
     with StageProgress() as progress:
-        report = speed.compare(job, speed.settings(device, args.steps, args.guidance), progress)
+        report = speed.compare(job, speed.settings(device, args.steps, args.guidance), args.rounds, progress)
     print_table(report)
     if args.json:
         from diffvas.bench.report import write_json
