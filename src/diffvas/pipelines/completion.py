@@ -416,13 +416,16 @@ def complete(
     check_number("seed", seed, 0)
     asked: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance, "interval": interval}
     Sampling(**{name: value for name, value in asked.items() if value is not None})  # complain before loading
-    began = time.perf_counter()
+    loading = 0.0
     if not isinstance(model, CompletionModel):
+        began = time.perf_counter()
         model = load_pipelines(model, device)
+        loading = time.perf_counter() - began
     plan = Plan.of(model, samples, seed, **asked)
     windows = sum(len(plan_windows(in_view(t.modal_masks), model.frames)) for t in tracks)
     meter = Meter(progress, windows, plan)
-    meter.seconds["load"] = time.perf_counter() - began
+    if loading:
+        meter.seconds["load"] = loading
     objects = tuple(complete_object(model, clip, track, depth, plan, meter) for track in tracks)
     settings = {
         "model": model.name,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from diffvas.devices import DTYPES
-from diffvas.pipelines.checkpoints import load_stage, stage_of, widened_svd
+from diffvas.pipelines.checkpoints import load_stage, stage_of, widened_svd, without_bars
 from diffvas.pipelines.diffusion_vas import DiffusionVASPipeline
 from diffvas.pipelines.loading import source_folder, stage_folders
 
@@ -58,8 +58,10 @@ def _write(pipes: dict[Path, DiffusionVASPipeline], out: Path, dtype: str) -> di
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        for folder, pipe in pipes.items():
-            pipe.save_pretrained(temporary / folder.relative_to(out), variant="fp16" if dtype == "float16" else None)
+        with without_bars():
+            for folder, pipe in pipes.items():
+                place = temporary / folder.relative_to(out)
+                pipe.save_pretrained(place, variant="fp16" if dtype == "float16" else None)
         if out.is_dir():
             out.rmdir()  # empty, or this fails and nothing is lost
         temporary.rename(out)

@@ -173,8 +173,8 @@ def load_pipelines(
         offload: what of the weights waits in main memory: ``none``, whole networks (``model``: the full-size model then
             fits 8 GB) or single layers (``sequential``: least memory, slow). CUDA only.
         compiled: compile the UNet's repeated blocks; pays off in long runs.
-        channels_last: memory layout of the 2-D convolutions; None = on CUDA only (on a CPU it made a step of the bundled
-            model a fifth slower).
+        channels_last: memory layout of the 2-D convolutions; None = on CUDA only (on a CPU a step of the bundled model
+            took a fifth longer with it).
 
     Raises:
         ValueError: names the argument, what was expected and what came.
