@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import av.video.stream
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 from PIL import Image
 
-from diffvas.video import list_images, natural_key, read_clip, read_depth, write_mp4
+from diffvas.video import frame_times, list_images, natural_key, read_clip, read_depth, stream_frames, write_mp4
 
 SHARED_CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 
@@ -25,17 +28,29 @@ def moving_picture(count: int = 12, height: int = 48, width: int = 64) -> list[n
 
 
 def write_video(
-    path: Path, frames: list[np.ndarray], codec: str = "libx264", rotation: int | None = None, **options: str
+    path: Path,
+    frames: list[np.ndarray],
+    codec: str = "libx264",
+    rotation: int | None = None,
+    times: list[float] | None = None,
+    pixels: str | None = None,
+    **options: str,
 ) -> Path:
+    """Ten frames a second, unless there are times in seconds."""
     with av.open(str(path), "w", options=options) as container:
         stream: Any = container.add_stream(codec, rate=Fraction(10))
         stream.codec_context.thread_count = 1  # the same bytes in every run
         stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = {"ffv1": "bgr0", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+        stream.pix_fmt = pixels or {"ffv1": "bgr0", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
         if rotation is not None:
             stream.set_display_rotation(rotation)
-        for rgb in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        for t, rgb in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = round(times[t] * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
 
@@ -133,8 +148,128 @@ def test_damage_in_the_middle(tmp_path: Path) -> None:
     middle = (data.index(b"mdat") + len(data)) // 2
     data[middle : middle + 600] = bytes(600)
     path.write_bytes(data)
-    with pytest.raises(ValueError, match="^path: expected a whole video, got .* frame"):
+    with pytest.raises(ValueError, match="^path: expected a whole video, got .* frame") as caught:
         read_clip(path)
+    place = re.search(r"frame (\d+) \((\d+\.\d\d) s\)", str(caught.value))
+    assert place is not None and float(place[2]) == pytest.approx(int(place[1]) / 10)
+    assert 1 <= int(place[1]) <= 28
+
+
+def test_truncation_says_when(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", moving_picture(30), codec="mjpeg")
+    data = path.read_bytes()
+    third = data.index(b"movi") + (len(data) - data.index(b"movi")) // 3
+    path.write_bytes(data[:third])
+    read = []
+    with pytest.raises(ValueError, match=r"(frame (\d+)) \((\d+\.\d\d) s\)") as caught:
+        read += stream_frames(path)
+    place = re.search(r"frame (\d+) \((\d+\.\d\d) s\)", str(caught.value))
+    assert place is not None and float(place[2]) == pytest.approx(int(place[1]) / 10)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# frame by frame, and when
+
+
+def test_frames_one_by_one(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_picture(7))
+    frames = list(stream_frames(path))
+    assert np.array_equal(np.stack([frame.rgb_u8 for frame in frames]), read_clip(path).frames_u8)
+    assert [frame.seconds for frame in frames] == pytest.approx([t / 10 for t in range(7)])
+    Image.new("RGB", (4, 4)).save(tmp_path / "0.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "1.png")
+    path.unlink()
+    assert [frame.seconds for frame in stream_frames(tmp_path)] == frame_times(tmp_path) == [0.0, 0.04]
+
+
+def test_a_truncated_video_gives_its_whole_frames_first(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", moving_picture(30), codec="ffv1")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    read = []
+    with pytest.raises(ValueError, match=r"(truncated at|damaged at|decoded from) frame 1\d \(1\.\d\d s\)"):
+        for frame in stream_frames(path):
+            read.append(frame)
+    assert 10 <= len(read) < 20
+
+
+TIMES = [0.0, 0.1, 0.2, 0.25, 0.3, 0.9, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "ffv1"), ("a.mp4", "libx264"), ("a.webm", "libvpx-vp9")])
+def test_variable_frame_rate(tmp_path: Path, name: str, codec: str) -> None:
+    path = write_video(tmp_path / name, moving_picture(8), codec=codec, times=TIMES)
+    assert frame_times(path) == pytest.approx(TIMES, abs=0.002)
+    assert [frame.seconds for frame in stream_frames(path)] == pytest.approx(TIMES, abs=0.002)
+    clip = read_clip(path)
+    assert clip.num_frames == 8  # one per frame of the file, none repeated or dropped
+    assert clip.fps == pytest.approx(3.5, rel=0.15)  # 8 frames in 2 seconds and a bit
+
+
+def test_written_times(tmp_path: Path) -> None:
+    write_mp4(tmp_path / "a.mp4", moving_picture(8), 3.5, times=TIMES)
+    assert frame_times(tmp_path / "a.mp4") == pytest.approx(TIMES, abs=1e-4)
+    assert np.array_equal(read_clip(tmp_path / "a.mp4").frames_u8.shape, (8, 48, 64, 3))
+    with pytest.raises(ValueError, match="^times: expected one for every frame, got 3"):
+        write_mp4(tmp_path / "a.mp4", moving_picture(8), 3.5, times=TIMES[:3])
+
+
+@pytest.mark.parametrize("fps", [0.01, 1.0, 23.976, 29.97, 59.94, 1000.0])
+def test_rates(tmp_path: Path, fps: float) -> None:
+    write_mp4(tmp_path / "a.mp4", moving_picture(3), fps)
+    assert read_clip(tmp_path / "a.mp4").fps == pytest.approx(fps, rel=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# unusual and lying files
+
+
+def test_ten_bits_and_half_chroma(tmp_path: Path) -> None:
+    smooth = [np.full((50, 70, 3), (40 + 9 * t, 180, 90), np.uint8) for t in range(4)]
+    for name, codec in (("a.mkv", "ffv1"), ("a.mov", "prores_ks"), ("a.mp4", "libx264")):
+        clip = read_clip(write_video(tmp_path / name, smooth, codec=codec, pixels="yuv422p10le"))
+        assert clip.size == (50, 70) and np.abs(clip.frames_u8.astype(int) - np.stack(smooth)).max() <= 4
+
+
+def test_very_wide(tmp_path: Path) -> None:
+    frames = [np.tile(np.arange(16_000, dtype=np.uint16)[None, :, None] // 63, (6, 1, 3)).astype(np.uint8)] * 2
+    clip = read_clip(write_video(tmp_path / "a.mkv", frames, codec="ffv1"))
+    assert np.array_equal(clip.frames_u8, np.stack(frames))
+
+
+def patched(data: bytes, tag: bytes, offset: int, layout: str) -> bytes:
+    """A file with two thousand million in place of a number, ``offset`` bytes behind a tag."""
+    changed = bytearray(data)
+    struct.pack_into(layout, changed, data.index(tag) + offset, 2_000_000_000)
+    return bytes(changed)
+
+
+def test_headers_that_lie(tmp_path: Path) -> None:
+    mp4 = write_video(tmp_path / "a.mp4", moving_picture(20)).read_bytes()
+    avi = write_video(tmp_path / "a.avi", moving_picture(20), codec="mjpeg").read_bytes()
+    harmless = {
+        "stts.mp4": patched(mp4, b"stts", 12, ">I"),
+        "mdhd.mp4": patched(mp4, b"mdhd", 20, ">I"),
+        "avih.avi": patched(avi, b"avih", 24, "<I"),
+    }
+    for name, data in harmless.items():
+        (tmp_path / name).write_bytes(data)
+        assert read_clip(tmp_path / name).num_frames == 20
+    (tmp_path / "strh.avi").write_bytes(patched(avi, b"strh", 40, "<I"))
+    with pytest.raises(ValueError, match=r"of 2000000000 frames, got '.*', which is truncated at frame 20 \(2\.00 s\)"):
+        read_clip(tmp_path / "strh.avi")
+    (tmp_path / "stsz.mp4").write_bytes(patched(mp4, b"stsz", 12, ">I"))
+    with pytest.raises(ValueError, match="^path: expected a video file, got .* cannot be decoded"):
+        read_clip(tmp_path / "stsz.mp4")
+
+
+def test_no_frames_in_a_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 16, 16, "bgr0"
+        container.start_encoding()
+    for read in (read_clip, lambda path: list(stream_frames(path))):
+        with pytest.raises(ValueError, match="^path: expected a video"):
+            read(tmp_path / "a.mkv")
 
 
 def test_what_is_no_video(tmp_path: Path) -> None:
@@ -159,6 +294,21 @@ def test_sound_without_pictures(tmp_path: Path) -> None:
         container.mux(stream.encode(frame))
     with pytest.raises(ValueError, match="no video stream"):
         read_clip(tmp_path / "a.wav")
+
+
+def test_a_song_with_a_cover(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.m4a"), "w", format="mp4") as container:
+        sound: Any = container.add_stream("aac", rate=8000, layout="mono")
+        cover: Any = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        container.mux([*cover.encode(picture), *cover.encode()])
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux([*sound.encode(frame), *sound.encode()])
+    with pytest.raises(ValueError, match="no video stream"):
+        read_clip(tmp_path / "a.m4a")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Writing a completion to disk, all or nothing.
 
-Layout (later work reads it)::
+Layout (:mod:`diffvas.exports` reads it)::
 
-    OUT/result.json                        version, model, settings, clip; per object and frame: areas, RLE
+    OUT/result.json                        version, model, settings, clip; per object and frame: areas, RLEs
     OUT/preview.mp4                        side by side: modal overlay | amodal overlay | content, if any
     OUT/<object id>/amodal_masks/00000.png 8-bit 0/255, source size
     OUT/<object id>/probability/00000.png  8-bit, share of the K samples (K > 1 only)
@@ -14,24 +14,48 @@ of day or on how long a stage took, so that the same seed gives the same bytes.
 
 from __future__ import annotations
 
-import colorsys
 import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from diffvas import __version__
-from diffvas.arrays import resize_masks_area, resize_u8
-from diffvas.types import F32, U8, Bool, Completion, ObjectCompletion
-from diffvas.video import write_mp4
+from diffvas.preview import (
+    MAX_HEIGHT,
+    MAX_WIDTH,
+    compose_content,
+    draw_overlay,
+    object_colour,
+    panel_size,
+    preview_frames,
+)
+from diffvas.types import Bool, Completion, ObjectCompletion
+from diffvas.video import frame_times, write_mp4
+
+__all__ = [
+    "MAX_HEIGHT",
+    "MAX_WIDTH",
+    "FolderKind",
+    "check_out_dir",
+    "compose_content",
+    "draw_overlay",
+    "encode_rle",
+    "object_colour",
+    "panel_size",
+    "preview_frames",
+    "replacing_folder",
+    "result_dict",
+    "save_completion",
+    "write_png",
+]
 
 RESULT_NAME = "result.json"
 PREVIEW_NAME = "preview.mp4"
@@ -39,28 +63,24 @@ PICTURE_NAME = "picture.png"  # `diffvas demo` adds it; a second demo must not t
 FORMAT_NAME = "diffvas-completion"
 _PNG_COMPRESSION = 4  # cv2's 0 to 9; higher costs time and saves little on masks and photographs
 
-MAX_WIDTH = 1920  # of the three panels together
-MAX_HEIGHT = 1080  # of a panel: portrait clips
-MIN_PANEL_WIDTH = 192  # smaller clips are enlarged, or the captions would not fit
-_GAP = 8
-_BACKGROUND = (18, 18, 20)
-_CAPTIONS = ("Visible part", "Whole object", "Content")
-_CHECKER = (214, 190)  # the two greys behind the content
-_OVERLAY = 0.5
-
-# easy to tell apart, also for most colour-blind viewers, and none of them a colour of grass, sky or skin
-_COLOURS = ((255, 84, 62), (48, 160, 255), (255, 200, 40), (190, 90, 255), (40, 214, 170), (255, 120, 190))
-
 Progress = Callable[[str, int, int], None]
 
 
-def save_completion(completion: Completion, out_dir: str | Path, progress: Progress | None = None) -> Path:
+def save_completion(
+    completion: Completion,
+    out_dir: str | Path,
+    progress: Progress | None = None,
+    *,
+    source: str | Path | None = None,
+) -> Path:
     """Write a completion's files; an earlier completion in the same place is replaced when the new one is whole.
 
     Args:
         completion: what to write.
         out_dir: the output folder; missing parents are made.
         progress: called as progress("write", frames done, frames in all).
+        source: the video file that the clip was read from: the preview gets its sound, and shows every frame as long
+            as it does. Silent and evenly paced where None.
 
     Returns:
         The output folder, as an absolute path.
@@ -81,7 +101,7 @@ def save_completion(completion: Completion, out_dir: str | Path, progress: Progr
 
         for obj in completion.objects:
             _write_object(obj, temp / str(obj.object_id), tick)
-        _write_preview(completion, temp / PREVIEW_NAME, tick)
+        _write_preview(completion, temp / PREVIEW_NAME, source, tick)
         text = json.dumps(result_dict(completion), indent=1, allow_nan=False)
         (temp / RESULT_NAME).write_text(text + "\n", encoding="utf-8")
     return Path(out_dir).resolve()
@@ -91,15 +111,35 @@ def save_completion(completion: Completion, out_dir: str | Path, progress: Progr
 # the place
 
 
-def check_out_dir(out_dir: str | Path) -> Path:
-    """Say early whether a completion can be put there, without touching anything.
+@dataclass(frozen=True)
+class FolderKind:
+    """What an output folder of ours looks like, so that a stranger's is never replaced.
+
+    Attributes:
+        marker: the JSON file that says what the folder is, under "format".
+        format_name: what it says there.
+        files: the names of other files that may lie in it.
+        is_ours: whether a folder in it, by its name, may be ours.
+    """
+
+    marker: str
+    format_name: str
+    files: frozenset[str]
+    is_ours: Callable[[str], bool]
+
+
+RESULT_FOLDER = FolderKind(RESULT_NAME, FORMAT_NAME, frozenset({PREVIEW_NAME, PICTURE_NAME}), str.isdecimal)
+
+
+def check_out_dir(out_dir: str | Path, kind: FolderKind = RESULT_FOLDER) -> Path:
+    """Say early whether an output can be put there, without touching anything.
 
     Returns:
         The place as an absolute path, links resolved.
 
     Raises:
         ValueError: a file, a place inside a file, a folder that may not be written, or a folder that holds anything
-            but an earlier completion: it would be lost.
+            but an earlier output of this kind: it would be lost.
     """
     place = Path(out_dir).resolve()
     if not place.name:
@@ -112,49 +152,49 @@ def check_out_dir(out_dir: str | Path) -> Path:
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ValueError(f"out_dir: expected a folder that can be written, got '{out_dir}', whose parent cannot")
     if ground == place:
-        _check_replaceable(place, out_dir)
+        _check_replaceable(place, out_dir, kind)
     return place
 
 
-def _check_replaceable(place: Path, given: str | Path) -> None:
+def _check_replaceable(place: Path, given: str | Path, kind: FolderKind) -> None:
     entries = sorted(p.name for p in place.iterdir())
     if not entries:
         return
-    if not _is_result(place / RESULT_NAME):
+    if not _is_marked(place / kind.marker, kind.format_name):
         raise ValueError(
             f"out_dir: expected a new or empty folder or an earlier output of diffvas, got '{given}', which holds "
-            f"'{entries[0]}' and no {RESULT_NAME} of ours"
+            f"'{entries[0]}' and no {kind.marker} of ours"
         )
-    ours = {RESULT_NAME, PREVIEW_NAME, PICTURE_NAME, ".DS_Store"}
-    foreign = [name for name in entries if name not in ours and not ((place / name).is_dir() and name.isdecimal())]
+    ours = {kind.marker, *kind.files, ".DS_Store"}
+    foreign = [name for name in entries if name not in ours and not ((place / name).is_dir() and kind.is_ours(name))]
     if foreign:
         raise ValueError(f"out_dir: expected nothing but an earlier output in '{given}', got '{foreign[0]}' beside it")
 
 
-def _is_result(path: Path) -> bool:
-    """Whether a file is a result.json of this program; any program may call a file so."""
+def _is_marked(path: Path, format_name: str) -> bool:
+    """Whether a file is a marker of this program; any program may call a file so."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and content.get("format") == FORMAT_NAME
+    return isinstance(content, dict) and content.get("format") == format_name
 
 
 @contextlib.contextmanager
-def replacing_folder(out_dir: str | Path) -> Iterator[Path]:
+def replacing_folder(out_dir: str | Path, kind: FolderKind = RESULT_FOLDER) -> Iterator[Path]:
     """A new folder to write into, which takes ``out_dir``'s place when the block ends well and vanishes otherwise.
 
     Parents that had to be made vanish with it. The folder lies beside its place, since only within one file system
     can it be renamed in one step.
     """
-    place = check_out_dir(out_dir)
+    place = check_out_dir(out_dir, kind)
     made = [p for p in place.parents if not p.exists()]
     temp = place.with_name(f".{place.name}.partial-{os.getpid()}")
     old = place.with_name(f".{place.name}.replaced-{os.getpid()}")
     try:
         temp.mkdir(parents=True)
         yield temp
-        check_out_dir(out_dir)  # it may have changed in the meantime
+        check_out_dir(out_dir, kind)  # it may have changed in the meantime
         if place.exists() and any(place.iterdir()):
             place.rename(old)
         temp.rename(place)  # also takes the place of an empty folder
@@ -213,13 +253,20 @@ def _object_dict(obj: ObjectCompletion) -> dict[str, Any]:
                 # an object that is nowhere is neither visible nor hidden
                 "visible_fraction": modal_area / amodal_area if amodal_area else None,
                 "rle": encode_rle(amodal),
+                "modal_rle": encode_rle(modal),
             }
         )
-    return {"id": int(obj.object_id), "frames": frames}
+    return {"id": int(obj.object_id), "folders": list(_pictures(obj)), "frames": frames}
 
 
-def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA uint8 as PNG.
+def _pictures(obj: ObjectCompletion) -> dict[str, NDArray[Any]]:
+    """The arrays that are written as pictures, by the names of their folders."""
+    given = {"amodal_masks": obj.amodal_masks, "content": obj.content_rgba, "probability": obj.probability}
+    return {name: array for name, array in given.items() if array is not None}
+
+
+def write_png(path: Path, image: NDArray[Any]) -> None:
+    """Write (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA uint8, or (H, W) uint16, as PNG.
 
     Raises:
         OSError: the file cannot be written. (cv2.imwrite would only return False, so the bytes are written here.)
@@ -233,10 +280,8 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def _write_object(obj: ObjectCompletion, folder: Path, tick: Callable[[], None]) -> None:
-    pictures = {"amodal_masks": obj.amodal_masks, "content": obj.content_rgba, "probability": obj.probability}
-    for kind, given in pictures.items():
-        if given is not None:
-            (folder / kind).mkdir(parents=True)
+    for kind in _pictures(obj):
+        (folder / kind).mkdir(parents=True)
     for t in range(obj.num_frames):
         name = f"{t:05d}.png"
         write_png(folder / "amodal_masks" / name, obj.amodal_masks[t].astype(np.uint8) * np.uint8(255))
@@ -247,119 +292,21 @@ def _write_object(obj: ObjectCompletion, folder: Path, tick: Callable[[], None])
         tick()
 
 
-def _write_preview(completion: Completion, path: Path, tick: Callable[[], None]) -> None:
+def _write_preview(completion: Completion, path: Path, source: str | Path | None, tick: Callable[[], None]) -> None:
     def ticking() -> Iterator[NDArray[np.uint8]]:
         for frame in preview_frames(completion):
             yield frame
             tick()
 
-    write_mp4(path, ticking(), completion.clip.fps)
+    clip = completion.clip
+    if source is None or Path(source).is_dir():
+        write_mp4(path, ticking(), clip.fps)
+        return
+    times = frame_times(source)
+    own = len(times) == clip.num_frames and not _are_even(times, clip.fps)
+    write_mp4(path, ticking(), clip.fps, times=times if own else None, sound_of=source)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the preview: drawn at its own size, except for the content, which is put together at full size, so that a pixel
-# is either the camera's or the model's, and shrinking does the rest
-
-
-def object_colour(object_id: int) -> tuple[int, int, int]:
-    """RGB of an object; by its id alone, so that it does not change with the other objects."""
-    if object_id <= len(_COLOURS):
-        return _COLOURS[object_id - 1]
-    hue = (0.13 + object_id * 0.61803398875) % 1.0  # the golden ratio spreads hues without end
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
-    return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def panel_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of one panel, both even, three of which fit MAX_WIDTH."""
-    scale = min(1.0, (MAX_WIDTH - 2 * _GAP) / 3 / width, MAX_HEIGHT / height)
-    if width * scale < MIN_PANEL_WIDTH:
-        scale = min(MIN_PANEL_WIDTH / width, MAX_HEIGHT / height)
-    return max(2, int(height * scale) // 2 * 2), max(2, int(width * scale) // 2 * 2)
-
-
-def preview_frames(completion: Completion) -> Iterator[U8]:
-    """Yield the preview frame by frame, each (H, W, 3) uint8 with even sides, at most MAX_WIDTH wide."""
-    size = panel_size(*completion.clip.size)
-    captions = _CAPTIONS if any(obj.content_rgba is not None for obj in completion.objects) else _CAPTIONS[:2]
-    header = _header(size[1], captions)
-    gap = np.full((size[0], _GAP, 3), _BACKGROUND, dtype=np.uint8)
-    colours = [object_colour(obj.object_id) for obj in completion.objects]
-    for t, frame in enumerate(completion.clip.frames_u8):
-        small = resize_u8(frame[None], size)[0]
-        modal = [_coverage(obj.modal_masks[t], size) for obj in completion.objects]
-        amodal = [_coverage(obj.amodal_masks[t], size) for obj in completion.objects]
-        panels = [draw_overlay(small, modal, colours), draw_overlay(small, amodal, colours)]
-        if len(captions) == 3:
-            panels.append(resize_u8(compose_content(completion, t)[None], size)[0])
-        row = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
-        yield np.concatenate([header, row], axis=0)
-
-
-def _coverage(mask: Bool, size: tuple[int, int]) -> F32:
-    return resize_masks_area(mask[None], size)[0]
-
-
-def draw_overlay(image: U8, coverages: Sequence[F32], colours: Sequence[tuple[int, int, int]]) -> U8:
-    """Tint an image where objects are, with a thin outline.
-
-    Args:
-        image: (H, W, 3) uint8.
-        coverages: per object (H, W) float32 in [0, 1].
-        colours: per object RGB.
-
-    Returns:
-        (H, W, 3) uint8, a new array.
-    """
-    canvas = image.astype(np.float32)
-    for coverage, colour in zip(coverages, colours, strict=True):
-        alpha = (_OVERLAY * coverage)[..., None]
-        canvas = canvas * (1.0 - alpha) + np.asarray(colour, dtype=np.float32) * alpha
-    drawn = np.ascontiguousarray(np.round(canvas).astype(np.uint8))
-    # outlines last, so that no object's tint covers another's
-    thickness = 2 if image.shape[1] >= 480 else 1
-    for coverage, colour in zip(coverages, colours, strict=True):
-        inside = (coverage >= 0.5).astype(np.uint8)
-        contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        bright = tuple(round(0.65 * value + 0.35 * 255) for value in colour)
-        cv2.drawContours(drawn, contours, -1, bright, thickness, cv2.LINE_AA)
-    return drawn
-
-
-def compose_content(completion: Completion, t: int) -> U8:
-    """The completed objects of frame ``t`` on a checkerboard, (H, W, 3) uint8 at the clip's size.
-
-    Nobody said which object is in front, but what the camera saw is: visible pixels are laid over all hidden ones.
-    """
-    canvas = _checkerboard(*completion.clip.size)
-    for obj in completion.objects:
-        if obj.content_rgba is None:
-            continue
-        rgba = obj.content_rgba[t]
-        alpha = rgba[..., 3:].astype(np.float32) / 255.0
-        mixed = canvas * (1.0 - alpha) + rgba[..., :3] * alpha
-        canvas = np.round(mixed).astype(np.uint8)
-    for obj in completion.objects:
-        seen = obj.modal_masks[t]
-        canvas[seen] = completion.clip.frames_u8[t][seen]
-    return canvas
-
-
-def _checkerboard(height: int, width: int) -> U8:
-    cell = max(4, round(max(height, width) / 48))
-    rows, cols = np.arange(height)[:, None] // cell, np.arange(width)[None, :] // cell
-    grey = np.where((rows + cols) % 2 == 0, _CHECKER[0], _CHECKER[1]).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _header(width: int, captions: Sequence[str]) -> U8:
-    """The strip with the captions, (h, panels * width + gaps, 3) uint8."""
-    text_size = min(22, max(13, width // 28))
-    height = (text_size * 2) // 2 * 2
-    strip = Image.new("RGB", (len(captions) * (width + _GAP) - _GAP, height), _BACKGROUND)
-    draw = ImageDraw.Draw(strip)
-    font = ImageFont.load_default(text_size)
-    for i, caption in enumerate(captions):
-        centre = i * (width + _GAP) + width // 2
-        draw.text((centre, height // 2), caption, font=font, fill=(236, 236, 236), anchor="mm")
-    return np.asarray(strip)
+def _are_even(times: list[float], fps: float) -> bool:
+    """Whether frames come at a constant rate, give or take the milliseconds to which some containers round."""
+    return all(abs(time - t / fps) < 0.002 for t, time in enumerate(times))

@@ -1,4 +1,4 @@
-"""Reading clips and depth from files, and writing MP4.
+"""Reading clips and depth from files.
 
 A clip is a video file (anything PyAV decodes) or a folder of images. Pixels are taken as stored: a rotation that a
 phone wrote into the file is applied, non-square pixels are not stretched. Every error is one sentence that names what
@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from diffvas.mp4 import write_mp4 as write_mp4  # re-exported: readers and writer are one room
 from diffvas.types import F32, U8, Clip
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
@@ -80,20 +83,29 @@ def _image_to_rgb(image: Image.Image) -> U8:
 
 
 def _read_image_folder(folder: Path) -> Clip:
+    count = len(list_images(folder))
+    frames = np.empty((0, 0, 0, 3), dtype=np.uint8)
+    for t, rgb in enumerate(_image_frames(folder)):
+        if t == 0:
+            frames = np.empty((count, *rgb.shape), dtype=np.uint8)
+        frames[t] = rgb
+    return Clip(frames, fps=FOLDER_FPS, name=folder.resolve().name)
+
+
+def _image_frames(folder: Path) -> Iterator[U8]:
     files = list_images(folder)
     if not files:
         raise ValueError(f"path: expected images ({_suffix_list()}) in the folder '{folder}', got no frames")
-    first = _image_to_rgb(open_image(files[0]))
-    frames = np.empty((len(files), *first.shape), dtype=np.uint8)
-    for i, file in enumerate(files):
-        frame = first if i == 0 else _image_to_rgb(open_image(file))
-        if frame.shape != first.shape:
+    shape: tuple[int, ...] | None = None
+    for file in files:
+        frame = _image_to_rgb(open_image(file))
+        if shape is not None and frame.shape != shape:
             raise ValueError(
-                f"path: expected images of one size, got {_size_words(first.shape)} in {files[0].name} and "
+                f"path: expected images of one size, got {_size_words(shape)} in {files[0].name} and "
                 f"{_size_words(frame.shape)} in {file.name}"
             )
-        frames[i] = frame
-    return Clip(frames, fps=FOLDER_FPS, name=folder.resolve().name)
+        shape = frame.shape
+        yield frame
 
 
 def _suffix_list() -> str:
@@ -108,77 +120,163 @@ def _size_words(shape: tuple[int, ...]) -> str:
 # video files
 
 
+@dataclass(frozen=True, eq=False)
+class TimedFrame:
+    """One frame of a video.
+
+    Attributes:
+        rgb_u8: (H, W, 3) uint8, upright.
+        seconds: when it is shown, counted from the first frame; ascending.
+    """
+
+    rgb_u8: U8
+    seconds: float
+
+
 def read_clip(path: str | Path) -> Clip:
     """Read a video file or a folder of images.
 
-    Images are sorted naturally (frame2 before frame10) and get 25 frames per second; a video keeps its own rate.
+    Images are sorted naturally (frame2 before frame10) and get 25 frames per second; a video keeps its own rate, which
+    is the mean where the rate varies (:func:`frame_times` has each frame's time).
 
     Raises:
         FileNotFoundError: no such path.
-        ValueError: not a video, no frames, a truncated or damaged video (with the number of the frame where it
-            stops), an unreadable image (named), or frames of differing size.
+        ValueError: not a video, no frames, a truncated or damaged video (with the frame and the time where it stops),
+            an unreadable image (named), or frames of differing size.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"path: expected a video file or a folder of images, got no such path '{path}'")
     if path.is_dir():
         return _read_image_folder(path)
+    with _open_video(path) as container:
+        frames: list[U8] = []
+        times: list[float] = []
+        for frame in _decode(container, path):
+            frames.append(frame.rgb_u8)
+            times.append(frame.seconds)
+        fps = _mean_rate(_stated_rate(container.streams.video[0]), times)
+    stack = np.empty((len(frames), *frames[0].shape), dtype=np.uint8)
+    for t in reversed(range(len(frames))):
+        stack[t] = frames.pop()  # let go of each frame as it is copied: a clip never needs twice its size
+    return Clip(stack, fps=fps, name=path.stem)
+
+
+def stream_frames(path: str | Path) -> Iterator[TimedFrame]:
+    """The frames of a video file or a folder of images, one after another, in the memory of one.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_clip`; what is wrong further on in a file is found on the way, so
+            that a truncated file raises after its last whole frame.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for i, rgb in enumerate(_image_frames(path)):
+            yield TimedFrame(rgb, i / FOLDER_FPS)
+        return
+    with _open_video(path) as container:
+        yield from _decode(container, path)
+
+
+def frame_times(path: str | Path) -> list[float]:
+    """When each frame of a video is shown, in seconds from the first one; ascending.
+
+    Read from the container, nothing is decoded. Where it has no times (AVI), or for a folder of images, frames are
+    evenly spaced.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_clip`, as far as it shows without decoding.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return [i / FOLDER_FPS for i in range(len(list_images(path)))]
+    with _open_video(path) as container:
+        stream = _video_stream(container, path)
+        try:
+            packets = [p.pts for p in container.demux(stream) if p.size and not p.is_discard]
+        except av.error.FFmpegError as error:
+            raise ValueError(f"path: expected a whole video, got '{path}' ({_reason(error)})") from error
+        known = sorted({pts for pts in packets if pts is not None})
+        if len(known) < len(packets) or not stream.time_base:
+            return [i / _stated_rate(stream) for i in range(len(packets))]
+        return [float((pts - known[0]) * stream.time_base) for pts in known]
+
+
+def _open_video(path: Path) -> av.container.InputContainer:
+    if not path.exists():
+        raise FileNotFoundError(f"path: expected a video file or a folder of images, got no such path '{path}'")
     try:
         # "file:" keeps libav from taking a name such as "concat:a.mp4" for a protocol; playlists reach local files only
         container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, ValueError) as error:
-        reason = _av(error)
+        reason = _reason(error)
         raise ValueError(f"path: expected a video file, got '{path}', which cannot be decoded ({reason})") from error
-    with container:
-        _check_is_video(container, path)
-        return _decode(container, path)
+    return container
 
 
-def _av(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """libav's reason, without the number and the path around it."""
     return str(getattr(error, "strerror", None) or error)
 
 
-def _check_is_video(container: av.container.InputContainer, path: Path) -> None:
+def _video_stream(container: av.container.InputContainer, path: Path) -> Any:
+    """The video stream of a file; ValueError for text, single pictures and sound, with or without a cover picture."""
     name = container.format.name
     if name in _TEXT_FORMATS:
         raise ValueError(f"path: expected a video file, got '{path}', which is text")
     if _PICTURE_FORMATS.fullmatch(name):
         raise ValueError(f"path: expected a video file or a folder of images, got the single picture '{path}'")
-    if not container.streams.video:
+    covers = Disposition.attached_pic | Disposition.timed_thumbnails
+    stream = next((s for s in container.streams.video if not s.disposition & covers), None)
+    if stream is None:
         raise ValueError(f"path: expected a video file, got '{path}', which has no video stream")
+    return stream
 
 
-def _decode(container: av.container.InputContainer, path: Path) -> Clip:
-    stream = container.streams.video[0]
+def _stated_rate(stream: Any) -> float:
+    return float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
+
+
+def _mean_rate(stated: float, times: Sequence[float]) -> float:
+    """Frames per second: as stated, unless the frames' own times say otherwise by more than rounding."""
+    if len(times) < 2 or times[-1] <= times[0]:
+        return stated
+    mean = (len(times) - 1) / (times[-1] - times[0])
+    return stated if abs(stated / mean - 1.0) < 0.01 else mean
+
+
+def _decode(container: av.container.InputContainer, path: Path) -> Iterator[TimedFrame]:
+    stream = _video_stream(container, path)
     stream.thread_type = "SLICE"  # with frame threads, the number of the damaged frame would depend on timing
-    frames: list[U8] = []
-    end: float | None = None
-    fps = float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
-    time_base = stream.time_base or Fraction(0)
+    fps, base = _stated_rate(stream), stream.time_base or Fraction(0)
+    count, size = 0, None
+    origin, end = 0.0, 0.0  # the file's time of the first frame, and of the end of the last one
+
+    def place() -> str:
+        return f"frame {count} ({end - origin:.2f} s)"
+
     try:
         for frame in container.decode(stream):
             if frame.is_corrupt:
-                raise ValueError(f"path: expected a whole video, got '{path}', which is damaged at frame {len(frames)}")
+                raise ValueError(f"path: expected a whole video, got '{path}', which is damaged at {place()}")
             rgb = _upright(frame)
-            if frames and rgb.shape != frames[0].shape:
+            if size is not None and rgb.shape != size:
                 raise ValueError(
-                    f"path: expected frames of one size, got {_size_words(frames[0].shape)} and from frame "
-                    f"{len(frames)} {_size_words(rgb.shape)} in '{path}'"
+                    f"path: expected frames of one size, got {_size_words(size)} and from {place()} on "
+                    f"{_size_words(rgb.shape)} in '{path}'"
                 )
-            frames.append(rgb)
-            if frame.pts is not None:
-                length = float(frame.duration * time_base) if frame.duration else 1.0 / fps
-                end = float(frame.pts * time_base) + length
+            start = end if frame.pts is None else float(frame.pts * base)
+            if count == 0:
+                size, origin, end = rgb.shape, start, start
+            start = max(start, end - 0.5 / fps)  # stated lengths round, but no frame comes before the last one
+            yield TimedFrame(rgb, start - origin)
+            count += 1
+            end = start + (float(frame.duration * base) if frame.duration else 1.0 / fps)
     except av.error.FFmpegError as error:
         raise ValueError(
-            f"path: expected a whole video, got '{path}', which cannot be decoded from frame {len(frames)} on "
-            f"({_av(error)})"
+            f"path: expected a whole video, got '{path}', which cannot be decoded from {place()} on ({_reason(error)})"
         ) from error
-    if not frames:
+    if not count:
         raise ValueError(f"path: expected a video with frames, got no frames in '{path}'")
-    _check_whole(container, len(frames), end, fps, path)
-    return Clip(np.stack(frames), fps=fps, name=path.stem)
+    _check_whole(container, stream, count, end - origin, path)
 
 
 def _upright(frame: av.VideoFrame) -> U8:
@@ -188,40 +286,36 @@ def _upright(frame: av.VideoFrame) -> U8:
     return np.ascontiguousarray(np.rot90(rgb, quarters)) if quarters else rgb
 
 
-def _check_whole(
-    container: av.container.InputContainer, decoded: int, end: float | None, fps: float, path: Path
-) -> None:
+def _check_whole(container: av.container.InputContainer, stream: Any, decoded: int, seconds: float, path: Path) -> None:
     """Raise if the file stops before what its header promises.
 
     A header promises a number of frames, a duration, both, or (a broadcast stream) nothing. Edit lists and dropped
     frames make the first too large, so a video is whole when either promise is kept, with a slack of a frame and a
     half in time, because containers round.
     """
-    stream = container.streams.video[0]
+    fps = _stated_rate(stream)
     promised = stream.frames or None
     if promised is not None and decoded >= promised:
         return
-    duration = _promised_seconds(container)
+    duration = _promised_seconds(container, stream)
     if duration is None and promised is None:
         return
-    if duration is not None and end is not None:
-        start = float((stream.start_time or 0) * (stream.time_base or 0))
-        if end - start >= duration - 1.5 / fps:
-            return
+    if duration is not None and seconds >= duration - 1.5 / fps:
+        return
     expected = promised if promised is not None else round((duration or 0.0) * fps)
     raise ValueError(
-        f"path: expected a whole video of {expected} frames, got '{path}', which is truncated at frame {decoded}"
+        f"path: expected a whole video of {expected} frames, got '{path}', which is truncated at frame {decoded} "
+        f"({seconds:.2f} s)"
     )
 
 
-def _promised_seconds(container: av.container.InputContainer) -> float | None:
+def _promised_seconds(container: av.container.InputContainer, stream: Any) -> float | None:
     """How long the file says that its video is; None if it does not say.
 
     Only the MP4 family's durations follow its edit lists; AVI's are worked out from what is left of the file, so there
     the promised number of frames decides. Matroska has no duration per stream, except as a tag; the file's own
     duration counts only where nothing but the video could have made it that long.
     """
-    stream = container.streams.video[0]
     if stream.frames and stream.average_rate and not container.format.name.startswith("mov"):
         return float(stream.frames / stream.average_rate)
     if stream.duration is not None and stream.time_base is not None:
@@ -232,47 +326,6 @@ def _promised_seconds(container: av.container.InputContainer) -> float | None:
     if container.duration is not None and len(container.streams) == 1:
         return float(container.duration / av.time_base)
     return None
-
-
-def write_mp4(path: str | Path, frames: Iterable[U8], fps: float) -> None:
-    """Write RGB frames (H, W, 3) uint8 as H.264 yuv420p in MP4, which every browser plays.
-
-    One thread and no time stamps in the header, so that the same frames give the same bytes.
-
-    Raises:
-        ValueError: no frames, or frames with an odd side, which yuv420p cannot hold.
-        OSError: the file cannot be written.
-    """
-    rate = Fraction(fps).limit_denominator(1001)
-    stream: Any = None
-    # Python's own file: libav would drop an error of its last writes, a full disk for one
-    with open(path, "wb") as file, av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        for rgb in frames:
-            if stream is None:
-                stream = _add_h264(container, rgb.shape, rate)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-            for packet in stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")):
-                container.mux(packet)
-        if stream is None:
-            raise ValueError("frames: expected at least one frame, got none")
-        for packet in stream.encode():
-            container.mux(packet)
-
-
-def _add_h264(container: av.container.OutputContainer, shape: tuple[int, ...], rate: Fraction) -> Any:
-    height, width = shape[:2]
-    if height % 2 or width % 2:
-        raise ValueError(f"frames: expected even sides for yuv420p, got {width} x {height}")
-    stream: Any = container.add_stream("libx264", rate=rate)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    # x264's macroblock tree over B-frames gave up to eight different files for the same frames, in one thread too;
-    # without either, all runs agree
-    stream.options = {"crf": "18", "preset": "medium", "bf": "0", "x264-params": "mbtree=0"}
-    context = stream.codec_context
-    context.thread_count = 1
-    # say which of the two common RGB -> YUV matrices was used, or players guess by size
-    context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
-    return stream
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             progress=progress,
         )
-        save_completion(completion, args.out, progress)
+        save_completion(completion, args.out, progress, source=args.input)
 
     objects = f"{len(tracks)} object{'s' if len(tracks) != 1 else ''}"
     stages = "".join(f", {name} {value:.1f} s" for name, value in completion.seconds.items())

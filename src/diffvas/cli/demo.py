@@ -73,7 +73,7 @@ def picture(completion: Completion, scene: SceneClip, columns: int = 4) -> np.nd
     object, and the true one."""
     import numpy as np
 
-    from diffvas.export import draw_overlay, object_colour
+    from diffvas.preview import draw_overlay, object_colour
 
     done = completion.objects[0]
     assert done.content_rgba is not None

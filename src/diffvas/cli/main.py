@@ -25,6 +25,8 @@ VERBS = {
     "world": "render scenes with exact ground truth",
     "eval": "measure models on held-out clips",
     "bench": "score predictions under a named protocol, report, ask people",
+    "data": "what is in a data set, and what is wrong with it",
+    "export": "a result in the formats that other tools read",
     "speed": "time a model on this machine, setting by setting",
 }
 
