@@ -128,7 +128,7 @@ def test_missing_predictions_stop_the_score_or_are_said(case: Path, tmp_path: Pa
         (("report", "nowhere"), "argument SCORES: expected a folder of scores"),
         (("study", "make", "--a", "nowhere", "--b", "nowhere", "--out", "o"), "expected a folder of items"),
         (("study", "analyse", "r.json", "--key", "k.json"), "expected a readable path, got 'k.json'"),
-        ((), "required: score|report|study"),
+        ((), "required: run|fit|predict|score|report|study"),
     ],
 )
 def test_wrong_requests_are_one_line(
@@ -188,3 +188,118 @@ def test_study(tmp_path: Path, capsys) -> None:
     (tmp_path / "r.json").write_text(json.dumps(record))
     assert run("study", "analyse", tmp_path / "r.json", "--key", tmp_path / "s" / "key.json", "--json") == 0
     assert json.loads(capsys.readouterr().out)["votes"] == 1
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from method_cases import write_scenes
+
+    return write_scenes(tmp_path_factory.mktemp("scenes"), 2)
+
+
+def test_predict_and_run(scenes: Path, tmp_path: Path, capsys) -> None:
+    words = ("predict", "--data", scenes, "--out", tmp_path / "p", "--method", "modal", "convexr")
+    assert run(*words, "--shard", "0/2") == 0
+    assert run(*words) == 0
+    assert "4 objects, modal, convexr; " in capsys.readouterr().out
+    assert run(*words) == 0
+    assert "4 objects, modal, convexr; 0 predictions new" in capsys.readouterr().out
+    words = ("run", "--data", scenes, "--out", tmp_path / "r", "--methods", "modal", "convex")
+    assert run(*words) == 0
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if line.startswith("$ diffvas bench ")]
+    assert [line.split()[3] for line in lines] == ["predict", "score", "report"]
+    assert (tmp_path / "r" / "scores" / "report.html").is_file()
+    summary = json.loads((tmp_path / "r" / "scores" / "summary.json").read_text())
+    assert [m["name"] for m in summary["methods"]] == ["modal", "convex"]
+    assert all(m["runtime"]["seconds_per_clip"] >= 0 and m["clips"] == 4 for m in summary["methods"])
+    assert run(*words) == 0  # goes on where there is nothing left to do
+    assert "0 predictions new" in capsys.readouterr().out
+
+
+def test_fit_then_predict(scenes: Path, tmp_path: Path, capsys) -> None:
+    words = ["fit", "videomae", "--out", tmp_path / "videomae", "--steps", 1, "--batch", 1, "--size", 32, 64]
+    options = ("width=16", "layers=1", "heads=2", "decoder_width=8", "decoder_layers=1", "decoder_heads=2")
+    words += ["--frames", 4, "--device", "cpu", *(w for text in options for w in ("--option", text))]
+    assert run(*words) == 0 and run(*words) == 0
+    assert "videomae, fitted" in capsys.readouterr().out
+    assert run(*words, "--seed", 1) == 2
+    assert "argument --out: " in (error := capsys.readouterr().err) and "holds another fit" in error
+    predict = ("predict", "--data", scenes, "--out", tmp_path / "p", "--objects", 1, "--device", "cpu")
+    assert run(*predict, "--method", f"videomae={tmp_path / 'videomae'}") == 0
+    assert "1 objects, videomae; 1 predictions new" in capsys.readouterr().out
+    assert run(*predict, "--method", f"videomae={tmp_path / 'videomae'}", "--depth", "none") == 2
+    assert "expected videomae to be given depth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("fit", "convex", "--out", "o"), "argument METHOD: expected a method with something to fit, got 'convex'"),
+        (("fit", "our", "--out", "o"), "argument METHOD: expected one of modal, convex,"),
+        (("fit", "ours", "--out", "o", "--data", "nowhere"), "argument --data: expected 'flat' or a folder"),
+        (("fit", "ours", "--out", "o", "--steps", "2", "--seconds", "2"), "expected --steps or --seconds, got both"),
+        (("fit", "videomae", "--out", "o", "--option", "width"), "argument --option: expected NAME=VALUE, got 'width'"),
+        (("fit", "videomae", "--out", "o", "--option", "frames=3"), "expected --frames for that, got 'frames=3'"),
+        (("fit", "videomae", "--out", "o", "--option", "wide=3"), "argument --option: expected one of size, frames,"),
+        (("fit", "videomae", "--out", "o", "--option", "width=a"), "width: expected a value like 192, got 'a'"),
+        (("predict", "--data", "SCENES", "--out", "o", "--method", "unet3d"), "a fitted one as unet3d=FOLDER"),
+        (("predict", "--data", "SCENES", "--out", "o", "--method", "unet3d=nowhere"), "expected a fitted unet3d with"),
+        (("predict", "--data", "nowhere", "--out", "o", "--method", "modal"), "argument --data: expected a data set"),
+        (("predict", "--data", "d", "--out", "o", "--method", "modal", "--shard", "2/2"), "expected I/N with 0 <= I"),
+        (("predict", "--data", "d", "--out", "o", "--method", "modal", "--threshold", "1"), "between 0 and 1, got '1'"),
+        (("run", "--out", "o", "--data", "SCENES", "--methods", "modal", "modal"), "got 'modal' twice"),
+        (("run", "--out", "o", "--data", "SCENES", "--methods", "x"), "argument --methods: expected one of modal"),
+    ],
+)
+def test_wrong_method_requests_are_one_line(
+    words: tuple, message: str, scenes: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*(scenes if word == "SCENES" else word for word in words)) == 2
+    error = capsys.readouterr().err
+    assert [line for line in error.splitlines() if message in line], error
+    assert error.splitlines()[-1].startswith("diffvas bench: error: ")
+
+
+def test_ctrl_c_keeps_whole_predictions(scenes: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    from diffvas.methods.convex import Convex
+
+    real, calls = Convex.predict, []
+
+    def stop(self, clip, **how):
+        calls.append(clip.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, clip, **how)
+
+    monkeypatch.setattr(Convex, "predict", stop)
+    words = ("predict", "--data", scenes, "--out", tmp_path, "--method", "convex")
+    assert run(*words) == 130
+    assert "stopped: whole predictions are kept" in capsys.readouterr().err
+    assert run(*words) == 0 and "4 objects, convex; 2 predictions new" in capsys.readouterr().out
+    assert sorted(set(calls)) == ["scene-0/1", "scene-0/2", "scene-1/1", "scene-1/2"]
+
+
+def test_mini_is_made_once(tmp_path: Path, monkeypatch, capsys) -> None:
+    from types import SimpleNamespace
+
+    from diffvas.world import mini
+    from method_cases import write_scenes
+
+    made: list[Path] = []
+
+    def make(out: Path, progress=None) -> SimpleNamespace:
+        made.append(write_scenes(out, 1))
+        (out / "mini.json").write_text(json.dumps({"objects": [{"clip": "scene-0", "object": 1}]}))
+        return SimpleNamespace(differing=["scene-0"], same_driver=False)
+
+    monkeypatch.setattr(mini, "make_mini", make)
+    words = ("predict", "--data", "mini", "--out", tmp_path, "--method", "modal")
+    assert run(*words) == 0
+    printed = capsys.readouterr()
+    assert "1 objects, modal; 1 predictions new" in printed.out
+    assert "note: 1 clips are not the published ones bit for bit (another OpenGL driver)" in printed.err
+    assert run(*words) == 0 and made == [tmp_path / "mini"]
+    assert run("fit", "ours", "--out", tmp_path / "o", "--data", tmp_path / "mini") == 2
+    assert "argument --data: expected data to fit on, got" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``diffvas bench``: score predictions under a named protocol, report, and ask people."""
+"""``diffvas bench``: fit and run methods, score predictions under a named protocol, report, and ask people."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffvas.cli import bench_methods
 from diffvas.cli.console import StageProgress, UsageError, blame, one_of, whole_number
 
 if TYPE_CHECKING:
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from diffvas.metrics.protocols import Protocol
 
 HELP = """\
-Score predictions of video amodal segmentation under a named protocol; tables, curves, a study.
+Methods of video amodal segmentation, fitted alike, run, and scored under a named protocol.
 
+  bench run --data mini --out OUT                                all of the next four, five methods
+  bench fit METHOD --data DIR --out FOLDER --steps 300           unet3d, videomae, ours
+  bench predict --data DIR --method modal ours=tiny --out PREDICTIONS
   bench score --truth TRUTH --predictions PRED.. --out SCORES    per_frame.csv, summary.json
   bench report SCORES                                            report.md, report.html
   bench study make --a DIR --b DIR --out STUDY                   a blinded A/B page for people
@@ -38,8 +42,9 @@ FORMATS = ("diffvas", "sailvos", "tao-amodal")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the sub-verbs and their arguments."""
-    verbs = parser.add_subparsers(dest="what", metavar="score|report|study", required=True)
+    verbs = parser.add_subparsers(dest="what", metavar="run|fit|predict|score|report|study", required=True)
     make = functools.partial(verbs.add_parser, formatter_class=parser.formatter_class, allow_abbrev=False)
+    bench_methods.configure(make)
     _configure_score(make("score", help="predictions and truths -> scores"))
     report = make("report", help="scores -> tables, curves and pictures")
     report.add_argument("folder", metavar="SCORES", help="what `bench score --out` wrote")
@@ -102,6 +107,8 @@ def _configure_study(parser: argparse.ArgumentParser, formatter: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-verb."""
+    if args.what in bench_methods.VERBS:
+        return bench_methods.VERBS[args.what](args)
     if args.what == "score":
         return score_boxes(args) if args.format == "tao-amodal" else score_masks(args)
     return report(args) if args.what == "report" else study(args)

@@ -24,7 +24,7 @@ VERBS = {
     "ablate": "train and score the rows of a table of the paper",
     "world": "render scenes with exact ground truth",
     "eval": "measure models on held-out clips",
-    "bench": "score predictions under a named protocol, report, ask people",
+    "bench": "fit and run methods, score them under a named protocol, report, ask people",
     "data": "what is in a data set, and what is wrong with it",
     "export": "a result in the formats that other tools read",
     "speed": "time a model on this machine, setting by setting",

@@ -31,6 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds", metavar="N", type=whole_number(1), default=1, help="go through all settings N times [1]"
     )
+    parser.add_argument(
+        "--only", metavar="WORDS", nargs="+", help="settings with these words in their names, and the plain loop"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write everything there")
 
 
@@ -54,8 +57,11 @@ def run(args: argparse.Namespace) -> int:
         size, frames = size or model.working_size(1, 2), frames or model.frames
         del model
     job = speed.Job(args.model, args.device, (size[0], size[1]), frames, args.repeats)
+    lines = speed.settings(device, args.steps, args.guidance)
+    if args.only:
+        lines = lines[:1] + [line for line in lines[1:] if any(words in line.name for words in args.only)]
     with StageProgress() as progress:
-        report = speed.compare(job, speed.settings(device, args.steps, args.guidance), args.rounds, progress)
+        report = speed.compare(job, lines, args.rounds, progress)
     print_table(report)
     if args.json:
         from diffvas.bench.report import write_json
