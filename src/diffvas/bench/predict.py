@@ -285,8 +285,8 @@ class Peak:
 
 @contextlib.contextmanager
 def peak_memory(device: str) -> Iterator[Peak]:
-    """The most memory that was held inside: what torch allocated on a GPU, else the whole process: program, weights, and
-    what its allocator keeps for later.
+    """The most memory that was held inside: what torch allocated on a GPU, else the whole process: program, weights,
+    and what its allocator keeps for later.
 
     On Linux the process' mark is reset first, so that a clip does not get the peak of one before it; elsewhere nothing
     is said.
