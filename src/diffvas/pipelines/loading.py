@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from diffvas import arrays
 from diffvas.allocator import keep_freed_memory
-from diffvas.devices import has_bf16, pick_device, pick_dtype  # noqa: F401
+from diffvas.devices import pick_device, pick_dtype
 from diffvas.focus import Box, focus_box
 from diffvas.pipelines.checkpoints import is_stage, load_stage, stage_of
 from diffvas.pipelines.diffusion_vas import BEHAVIOURS, CONDITIONS, DiffusionVASPipeline, Fast
