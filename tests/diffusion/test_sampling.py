@@ -11,7 +11,7 @@ from diffusers import EDMDPMSolverMultistepScheduler
 from diffusers.schedulers import AysSchedules
 
 from diffvas.diffusion import edm, sampling
-from diffvas.diffusion.sampling import Sampling, ays_sigmas, sample
+from diffvas.diffusion.sampling import SAMPLERS, Sampling, ays_sigmas, sample
 
 
 def gaussian(deviation: float) -> sampling.Denoise:
@@ -100,6 +100,27 @@ def test_guidance_interval() -> None:
     assert [one.guidance_at(s) for s in (0.05, 0.1, 3.0, 5.0, 5.1)] == [1.0, 2.0, 2.0, 2.0, 1.0]
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_estimates_are_reused_outside_an_interval(sampler: str) -> None:
+    seen: list[float] = []
+    steps: list[None] = []
+
+    def denoise(z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        seen.append(float(sigma))
+        return z / (1 + sigma**2)  # the estimate of standard normal latents
+
+    part = Sampling(steps=25, sampler=sampler, evaluated=(0.05, 40.0))
+    found = sample(denoise, noise(), part, lambda: steps.append(None))
+    assert seen == pytest.approx(part.evaluated_sigmas()) and seen[0] == edm.SIGMA_MAX
+    assert len(seen) < 25 == len(steps)
+    assert all(0.05 <= sigma <= 40 for sigma in seen[1:])
+    whole = sample(denoise, noise(), Sampling(steps=25, sampler=sampler))
+    assert len(seen) == len(part.evaluated_sigmas()) + 25
+    torch.testing.assert_close(found, whole, rtol=0, atol=0.03)
+    none = sample(denoise, noise(), Sampling(steps=25, sampler=sampler, evaluated=(0.0, 0.0)))
+    assert (none - whole).abs().mean() > 0.1  # what the test would miss if nothing were reused
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -112,6 +133,8 @@ def test_guidance_interval() -> None:
         ({"interval": (2.0, 1.0)}, "interval: expected"),
         ({"interval": (-1.0, 1.0)}, "interval: expected"),
         ({"interval": (math.nan, 1.0)}, "interval: expected"),
+        ({"evaluated": (2.0, 1.0)}, "evaluated: expected"),
+        ({"evaluated": (1.0,)}, "evaluated: expected"),
     ],
 )
 def test_bad_numbers(given: dict[str, Any], message: str) -> None:

@@ -204,6 +204,13 @@ def test_guidance_acts_inside_its_interval_only(pipe: DiffusionVASPipeline, reco
     assert [len(call["x"]) for call in recorder.calls] == [2 if i else 1 for i in inside]
 
 
+def test_reused_estimates_cost_no_evaluation(pipe: DiffusionVASPipeline, recorder: Recorder) -> None:
+    steps: list[None] = []
+    sampling = Sampling(steps=5, guidance=2.0, evaluated=(0.05, 20.0))
+    pipe.denoise(conditions(pipe), [seeded()], sampling, lambda: steps.append(None))
+    assert len(recorder.calls) == len(sampling.evaluated_sigmas()) < 5 == len(steps)
+
+
 def test_an_interval_with_the_real_network(pipe: DiffusionVASPipeline) -> None:
     """The shared context has to follow: with and without a null half in one run."""
     everywhere = Sampling(steps=3, guidance=2.0)
@@ -219,12 +226,16 @@ def test_attention_is_as_it_was_afterwards(pipe: DiffusionVASPipeline) -> None:
     before = pipe.unet.attn_processors
     draw(pipe, conditions(pipe), steps=1, guidance=1.5)
     assert pipe.unet.attn_processors == before
-    with pytest.raises(ValueError, match="interval: expected none in faithful behaviour"):
-        pipe.behaviour = BEHAVIOURS["faithful"]
-        try:
-            pipe.denoise(conditions(pipe), [seeded()], Sampling(steps=2, interval=(1.0, 2.0)))
-        finally:
-            pipe.behaviour = BEHAVIOURS["default"]
+
+
+@pytest.mark.parametrize("name", ["interval", "evaluated"])
+def test_faithful_behaviour_knows_no_intervals(pipe: DiffusionVASPipeline, name: str) -> None:
+    pipe.behaviour = BEHAVIOURS["faithful"]
+    try:
+        with pytest.raises(ValueError, match=f"{name}: expected none in faithful behaviour"):
+            pipe.denoise(conditions(pipe), [seeded()], Sampling(steps=2, **{name: (1.0, 2.0)}))
+    finally:
+        pipe.behaviour = BEHAVIOURS["default"]
 
 
 def test_one_clip_does_not_depend_on_the_one_before(pipe: DiffusionVASPipeline) -> None:

@@ -39,7 +39,7 @@ class Setting:
     Attributes:
         name: what is shown. dtype: of ``devices.DTYPES``. loop: "plain" for the plain loop, "ours" for the pipeline.
         fast: ours with ``Fast()``, or with ``PLAIN``. compiled, channels_last, offload: see ``load_pipelines``.
-        steps, sampler, guidance, interval: see ``Sampling``.
+        steps, sampler, guidance, interval, evaluated: see ``Sampling``.
     """
 
     name: str
@@ -53,11 +53,12 @@ class Setting:
     sampler: str = "euler"
     guidance: float = 1.5
     interval: tuple[float, float] = Sampling.interval
+    evaluated: tuple[float, float] = Sampling.evaluated
 
 
-# sigmas outside of which guidance changes next to nothing: above, an estimate's share in the next noisy latent is its
-# size over sigma; below, the latent is nearly clean already
-INTERVAL = (0.1, 30.0)
+# sigmas outside of which an estimate changes next to nothing: above, its share in the next noisy latent is its size
+# over sigma; below, the latent is nearly clean already
+INTERVAL = (0.05, 40.0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def settings(device: torch.device, steps: int, guidance: float) -> list[Setting]
         lines.append(same := replace(same, name=f"+ {half}", dtype=half))
     lines.append(replace(same, name="the same in channels_last", channels_last=True))
     low, high = INTERVAL
-    lines.append(same := replace(same, name=f"+ guidance from {low} to {high} only", interval=INTERVAL))
+    lines.append(replace(same, name=f"the same, guidance from {low} to {high} only", interval=INTERVAL))
+    lines.append(same := replace(same, name=f"+ estimates reused outside {low} to {high}", evaluated=INTERVAL))
     if device.type == "cuda":
         lines.append(replace(same, name="+ compiled blocks", compiled=True))
         lines.append(replace(same, name="+ model offload", offload="model"))
@@ -208,7 +210,7 @@ def run_setting(job: Job, setting: Setting, out: Path) -> dict[str, Any]:
     pipe = model.amodal
     pipe.fast = Fast() if setting.fast else PLAIN
     loop: Callable[..., torch.Tensor] = plain_loop if setting.loop == "plain" else our_loop
-    sampling = Sampling(setting.steps, setting.sampler, setting.guidance, setting.interval)
+    sampling = Sampling(setting.steps, setting.sampler, setting.guidance, setting.interval, setting.evaluated)
     a, b = clip_conditions(job)
     runs: list[dict[str, float]] = []
     frames = torch.empty(0)
@@ -242,7 +244,7 @@ def count_tflop(pipe: DiffusionVASPipeline, a: torch.Tensor, b: torch.Tensor, sa
     with FlopCounterMode(display=False) as counter:
         conditions = pipe.encode_conditions(a, b, generator)
     counts["encode"] = counter.get_total_flops()
-    sigmas = sampling.sigmas()[:-1].tolist()
+    sigmas = sampling.evaluated_sigmas()
     guided = sum(sampling.guidance_at(sigma) != 1.0 for sigma in sigmas)
     with FlopCounterMode(display=False) as counter:
         z = pipe.denoise(conditions, [generator], Sampling(1, "euler", 1.0))
@@ -331,6 +333,6 @@ def _in_own_process(job: Job, setting: Setting, out: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    for part, name in (("job", "size"), ("setting", "interval")):  # JSON knows no tuples
+    for part, name in (("job", "size"), ("setting", "interval"), ("setting", "evaluated")):  # JSON knows no tuples
         asked[part][name] = tuple(asked[part][name])
     print(json.dumps(run_setting(Job(**asked["job"]), Setting(**asked["setting"]), Path(asked["out"]))))

@@ -175,8 +175,8 @@ class DiffusionVASPipeline(DiffusionPipeline):
         names = [field.name for field in fields(Sampling)]
         known = {name: self.config.defaults[name] for name in names if name in self.config.defaults}
         known |= {name: value for name, value in asked.items() if value is not None}
-        if "interval" in known:
-            known["interval"] = tuple(known["interval"])
+        for name in {"interval", "evaluated"} & known.keys():
+            known[name] = tuple(known[name])
         return Sampling(**known)
 
     def check_inputs(self, condition_a: torch.Tensor, condition_b: torch.Tensor | None) -> None:
@@ -231,10 +231,11 @@ class DiffusionVASPipeline(DiffusionPipeline):
             (K, T, 4, h, w) float32 scaled latents.
 
         Raises:
-            ValueError: a guidance interval in faithful behaviour, which knows none.
+            ValueError: an interval, of guidance or of evaluations, in faithful behaviour, which knows none.
         """
-        if self.behaviour.frame_tokens and sampling.interval != Sampling.interval:
-            raise ValueError(f"interval: expected none in faithful behaviour, got {sampling.interval}")
+        for name in ("interval", "evaluated"):
+            if self.behaviour.frame_tokens and getattr(sampling, name) != getattr(Sampling, name):
+                raise ValueError(f"{name}: expected none in faithful behaviour, got {getattr(sampling, name)}")
         device = self._execution_device
         frames, _, h, w = conditions.latents.shape
         shape = (frames, self.unet.config.out_channels, h, w)
@@ -275,17 +276,18 @@ class DiffusionVASPipeline(DiffusionPipeline):
             if halves == 2:  # null half first, then the conditional one, for latents and tokens alike
                 null, conditional = out.chunk(2)
                 out = null + scale * (conditional - null)
-            if on_step is not None:
-                for _ in range(count):
-                    on_step()
             return edm.denoised(z, out, sigma.expand(count))
+
+        def stepped() -> None:
+            for _ in range(count if on_step is not None else 0):
+                on_step()  # type: ignore[misc]
 
         with contextlib.ExitStack() as stack:
             if self.behaviour.frame_tokens:
                 stack.enter_context(frame_context(self.unet, _interleaved(tokens, sampling.guidance != 1.0)))
             elif self.fast.shared_context:
                 stack.enter_context(context.of(self.unet, tokens))
-            return sample(denoise, noise, sampling)
+            return sample(denoise, noise, sampling, stepped)
 
     @torch.no_grad()
     def __call__(
