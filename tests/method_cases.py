@@ -45,12 +45,15 @@ def new_method(name: str, vae: Path | None = None, **options: Any) -> Method:
     return kind(as_options(kind.kind, chosen)) if not kind.trainable else kind(as_options(kind.kind, chosen), "cpu")
 
 
-def fit_tiny(name: str, out: Path, vae: Path, steps: int = 2, **more: Any) -> Method:
+def fit_tiny(
+    name: str, out: Path, vae: Path, steps: int = 2, data: dict[str, Any] | None = None, **more: Any
+) -> Method:
     """The method after ``steps`` steps of two examples of the flat world."""
     from diffvas.methods.fit import Examples
 
     method = new_method(name, vae)
-    method.fit(Examples("flat", SIZE, FRAMES, 3), seed=1, budget=Budget(steps=steps, batch=2), out=out, **more)
+    examples = Examples("flat", SIZE, FRAMES, **{"seed": 3, **(data or {})})
+    method.fit(examples, seed=1, budget=Budget(steps=steps, batch=2), out=out, **more)
     return method
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ import pytest
 
 from diffvas.bench.charts import Axis, Point, Series, forest, line_chart, nice_axis
 from diffvas.bench.page import html_page, markdown, read_summary
-from diffvas.bench.pictures import COLOURS, TILE, draw_clip, rank_clips, tile, window, write_examples
+from diffvas.bench.pictures import COLOURS, TILE, draw_clip, frames_below, rank_clips, tile, window, write_examples
 from diffvas.bench.predictions import MaskTruth, PredictionFolder, TruthFolder
 from diffvas.bench.score import ModalPredictions, score_method
 from diffvas.bench.summary import summarise, write_scores
@@ -126,7 +127,7 @@ def test_reference_warns_of_different_frames(tmp_path: Path) -> None:
 def test_reading_a_summary_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="looked for '.*summary.json', found no such file"):
         read_summary(tmp_path)
-    (tmp_path / "summary.json").write_text('{"boxes": []}')
+    (tmp_path / "summary.json").write_text('{"scores": []}')
     with pytest.raises(ValueError, match="expected protocol, methods and differences"):
         read_summary(tmp_path)
 
@@ -152,14 +153,35 @@ def test_pictures_on_the_frames_themselves(tmp_path: Path) -> None:
     for name in names:
         cv2.imwrite(str(tmp_path / name), np.zeros((*one.size, 3), np.uint8))
     plain = draw_clip(one, [ModalPredictions()], STRICT)[0]["picture"]
-    drawn = draw_clip(with_images, [ModalPredictions()], STRICT, tmp_path)[0]["picture"]
-    assert plain.shape == drawn.shape and (plain != drawn).any()
+    strips = draw_clip(with_images, [ModalPredictions()], STRICT, frames_below(tmp_path))
+    assert [strip["name"] for strip in strips] == [None, "modal"]  # the clip itself comes first
+    drawn = strips[1]["picture"]
+    assert plain.shape == drawn.shape == strips[0]["picture"].shape and (plain != drawn).any()
+    assert draw_clip(one, [ModalPredictions()], STRICT, frames_below(tmp_path))[0]["name"] == "modal"  # names no files
     (tmp_path / "3.png").unlink()
     with pytest.raises(ValueError, match=r"images: expected the frame '.*3.png', found no such file"):
-        draw_clip(with_images, [ModalPredictions()], STRICT, tmp_path)
+        draw_clip(with_images, [ModalPredictions()], STRICT, frames_below(tmp_path))
     (tmp_path / "3.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="which OpenCV cannot read"):
-        draw_clip(with_images, [ModalPredictions()], STRICT, tmp_path)
+        draw_clip(with_images, [ModalPredictions()], STRICT, frames_below(tmp_path))
+
+
+def test_what_methods_were_fitted_on(scores: Path) -> None:
+    summary = read_summary(scores)
+    fitted = {"data": {"source": "world", "size": [64, 128], "frames": 25, "seed": 0}, "seed": 0, "steps": 30}
+    fitted |= {"seconds": 0.0, "batch": 4, "options": {}}
+    changed = json.loads(json.dumps(summary))
+    made = [{"fitted": fitted, "weights": "0123456789"}, {"fitted": {}, "weights": "ab"}, {"fitted": None}]
+    for line, one in zip(changed["methods"], made, strict=False):
+        line["made"] = one
+    text = markdown(changed)
+    assert f"| {changed['methods'][0]['name']} | world | 30 | 4 | 120 | 25 | 64 × 128 | 0 | 01234567 |" in text
+    assert "What they were fitted on" in html_page(changed) and "fitted on" not in markdown(summary)
+    assert "other data, elsewhere" in text or len(changed["methods"]) < 2
+    changed["methods"] = [{**changed["methods"][0], "name": name, "made": made[0]} for name in ("a", "b")]
+    assert "a, b: the same examples in the same order, equally many of them." in markdown(changed)
+    changed["methods"][1]["made"] = {"fitted": {**fitted, "steps": 31}}
+    assert "were not fitted on equal data" in markdown(changed)
 
 
 def test_ranking() -> None:

@@ -11,13 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+import dataset_files as files
+from diffvas.bench import boxes
 from diffvas.bench import predict as predicting
-from diffvas.bench.predict import PredictPlan, SceneObjects, Spec, parse_specs, predict_all, write_truths
+from diffvas.bench.pictures import frames_of
+from diffvas.bench.predict import Objects, PredictPlan, Spec, parse_specs, predict_all, write_truths
 from diffvas.bench.predictions import PredictionFolder, TruthFolder
+from diffvas.bench.score import score_method
 from diffvas.data.examples import is_held_out
 from diffvas.methods.base import Answer, ObjectInput, Rule
 from diffvas.methods.convex import Convex
 from diffvas.methods.modal import Modal
+from diffvas.metrics import PROTOCOLS
 from factories import make_scene
 from method_cases import write_scenes
 
@@ -56,8 +61,8 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def test_truths_and_inputs(scenes: Path, tmp_path: Path) -> None:
-    objects, scene = SceneObjects(scenes), make_scene()
-    assert [entry.name for entry in objects.entries] == [f"scene-{k}/{i}" for k in range(3) for i in (1, 2)]
+    objects, scene = Objects(scenes), make_scene()
+    assert objects.names == [f"scene-{k}/{i}" for k in range(3) for i in (1, 2)]
     write_truths(objects, tmp_path, PredictPlan())
     first = contents(tmp_path)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
@@ -65,20 +70,20 @@ def test_truths_and_inputs(scenes: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == stamps  # written once
     truths = list(TruthFolder.open(tmp_path / "truth"))
     assert len(truths) == 6 == len(first) - 1 and truths[0].group == "scene-0"
-    clip = objects.input(objects.entries[0], {"depth", "others", "frames_u8", "flow"})
+    clip = objects.input(objects.names[0], {"depth", "others", "frames_u8", "flow"})
     assert (clip.modal == scene.modal_mask(0)).all() and (clip.frames_u8 == scene.frames_u8).all()
     assert set(np.unique(clip.others)) == {0, 2} and clip.flow is None and clip.intrinsics is None
     assert clip.depth.dtype == np.float32 and clip.depth.max() == 1 and clip.depth[2, 16, 26] == 1  # the plate is near
-    assert objects.input(objects.entries[1], set()).others is None
+    assert objects.input(objects.names[1], set()).others is None
 
 
 def test_order_shares_and_interruptions_change_nothing(scenes: Path, tmp_path: Path) -> None:
-    objects = SceneObjects(scenes)
+    objects = Objects(scenes)
     assert predict_all(objects, Lottery(), "lottery", tmp_path / "a", PredictPlan(seed=3)) == 6
     whole = contents(tmp_path / "a")
     assert len(whole) == 7
-    backwards = SceneObjects(scenes)
-    backwards.entries.reverse()
+    backwards = Objects(scenes)
+    backwards.names.reverse()
     with pytest.raises(ValueError, match="differs in objects"):
         predict_all(backwards, Lottery(), "lottery", tmp_path / "a", PredictPlan(seed=3))
     backwards.digest = objects.digest  # type: ignore[method-assign]
@@ -99,7 +104,7 @@ def test_order_shares_and_interruptions_change_nothing(scenes: Path, tmp_path: P
 
 
 def test_other_settings_are_refused(scenes: Path, tmp_path: Path) -> None:
-    objects = SceneObjects(scenes)
+    objects = Objects(scenes)
     predict_all(objects, Modal(), "m", tmp_path, PredictPlan())
     for method, plan, field in (
         (Modal(), PredictPlan(seed=1), "seed"),
@@ -109,7 +114,7 @@ def test_other_settings_are_refused(scenes: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"differs in {field}"):
             predict_all(objects, method, "m", tmp_path, plan)
     with pytest.raises(ValueError, match="differs in objects"):
-        predict_all(SceneObjects(scenes, limit=2), Modal(), "m", tmp_path, PredictPlan())
+        predict_all(Objects(scenes, limit=2), Modal(), "m", tmp_path, PredictPlan())
     for wrong in ({"depth": "both"}, {"samples": 0}, {"threshold": 1.0}, {"shard": (2, 2)}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
             PredictPlan(**wrong)
@@ -117,15 +122,15 @@ def test_other_settings_are_refused(scenes: Path, tmp_path: Path) -> None:
 
 def test_depth_is_kept_back(scenes: Path, tmp_path: Path) -> None:
     method = Lottery()
-    predict_all(SceneObjects(scenes, limit=1), method, "x", tmp_path, PredictPlan(depth="none"))
+    predict_all(Objects(scenes, limit=1), method, "x", tmp_path, PredictPlan(depth="none"))
     assert method.seen[0].depth is None and method.seen[0].others is not None
     method.needs = frozenset({"depth"})  # type: ignore[misc]
     with pytest.raises(ValueError, match="expected lottery to be given depth, got it kept back"):
-        predict_all(SceneObjects(scenes), method, "y", tmp_path, PredictPlan(depth="none"))
+        predict_all(Objects(scenes), method, "y", tmp_path, PredictPlan(depth="none"))
 
 
 def test_what_is_written(scenes: Path, tmp_path: Path) -> None:
-    objects = SceneObjects(scenes)
+    objects = Objects(scenes)
     write_truths(objects, tmp_path, PredictPlan())
     predict_all(objects, Lottery(), "lottery", tmp_path, PredictPlan(samples=3))
     truth = next(iter(TruthFolder.open(tmp_path / "truth")))
@@ -147,18 +152,18 @@ def test_which_objects(scenes: Path, tmp_path: Path) -> None:
     held = [name for name in (f"scene-{k}" for k in range(3)) if is_held_out(name)]
     for part, wanted in (("val", held), ("train", [f"scene-{k}" for k in range(3) if f"scene-{k}" not in held])):
         if wanted:
-            assert {e.name.split("/")[0] for e in SceneObjects(scenes, part=part).entries} == set(wanted)
+            assert {name.split("/")[0] for name in Objects(scenes, part=part).names} == set(wanted)
         else:
             with pytest.raises(ValueError, match=f"in the {part} part of"):
-                SceneObjects(scenes, part=part)
+                Objects(scenes, part=part)
     folder = write_scenes(tmp_path, 2)
     (folder / "mini.json").write_text(json.dumps({"objects": [{"clip": "scene-1", "object": 2}]}))
-    assert [entry.name for entry in SceneObjects(folder).entries] == ["scene-1/2"]
+    assert Objects(folder).names == ["scene-1/2"]
     (folder / "mini.json").write_text("{}")
-    with pytest.raises(ValueError, match="objects of the mini benchmark"):
-        SceneObjects(folder)
+    with pytest.raises(ValueError, match="expected a list of objects in"):
+        Objects(folder)
     with pytest.raises(ValueError, match="part: expected one of all, train, val, got 'test'"):
-        SceneObjects(scenes, part="test")
+        Objects(scenes, part="test")
 
 
 def test_specs() -> None:
@@ -177,7 +182,7 @@ def test_specs() -> None:
 
 
 def test_memory_of_a_clip_is_its_own() -> None:
-    if predicting.sys.platform != "linux":
+    if sys.platform != "linux":
         pytest.skip("only Linux lets a process reset its mark")
     with predicting.peak_memory("cpu") as large:
         with mmap.mmap(-1, 2**26) as block:  # given back at once, whatever the allocator keeps
@@ -188,3 +193,81 @@ def test_memory_of_a_clip_is_its_own() -> None:
     if large.bytes is None or small.bytes is None:
         pytest.skip("this kernel does not tell a process' mark")
     assert large.bytes > small.bytes + 2**25
+
+
+WRITERS = {
+    "world": lambda path: write_scenes(path, 2),
+    "sailvos": files.write_sailvos_json,
+    "movi": files.write_movi,
+    "tabe51": files.write_tabe51,
+    "ytvis": files.write_ytvis,
+    "folders": files.write_folders,
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_any_data_set_is_predicted_and_scored(kind: str, tmp_path: Path) -> None:
+    WRITERS[kind](tmp_path / "data")
+    objects = Objects(tmp_path / "data", kind)
+    assert write_truths(objects, tmp_path / "p", PredictPlan()) == len(objects)
+    assert predict_all(objects, Modal(), "modal", tmp_path / "p", PredictPlan()) == len(objects)
+    truths = list(TruthFolder.open(tmp_path / "p" / "truth"))
+    assert sorted(truth.clip for truth in truths) == sorted(objects.names)
+    assert {truth.group for truth in truths} == {objects.clip(name).group for name in objects.names}
+    scores = score_method(truths, PredictionFolder.open(tmp_path / "p" / "modal"), PROTOCOLS["strict"])
+    assert not scores.problems.lines() and len(scores.clips) == len(objects)  # frames go by the data set's own names
+    frames = frames_of(tmp_path / "data", kind)(truths[0], [0, 2])
+    assert frames is not None and [list(one.shape[:2]) for one in frames] == [truths[0].size] * 2
+
+
+def test_boxes_are_predicted_on_the_canvas(tmp_path: Path) -> None:
+    scene = make_scene()
+    files.write_json(tmp_path / "val.json", [files.tao_record(scene, 0), files.tao_record(scene, 1, 32)])
+    objects = Objects(tmp_path / "val.json")
+
+    class Shifted(Rule):
+        """What is visible, and all that is left of it, out of the frame."""
+
+        name = "shifted"
+
+        def predict(self, clip: ObjectInput, **how: Any) -> Answer:
+            rows = clip.modal.any(2)
+            return Answer(
+                clip.modal | (rows[..., None] & (np.arange(clip.size[1]) < 30) & (np.arange(clip.size[1]) > 8))
+            )
+
+    assert write_truths(objects, tmp_path, PredictPlan()) == 2
+    for method in (Modal(), Shifted()):
+        predict_all(objects, method, method.name, tmp_path, PredictPlan())
+    folder = TruthFolder.open(tmp_path / "truth")
+    assert folder.has_boxes()
+    truths = list(folder.boxes())
+    with pytest.raises(ValueError, match="expected 5 masks, one per frame"):
+        list(folder)
+    assert truths[0].amodal[0].tolist() == files.BOX and truths[0].size == (32, 64)
+    plain = boxes.score_boxes(truths, boxes.ModalBoxes())
+    modal = boxes.score_boxes(truths, boxes.FolderBoxes(PredictionFolder.open(tmp_path / "modal")))
+    assert [one.tolist() for one in modal.score.clips] == [one.tolist() for one in plain.score.clips]
+    found, lost = boxes.FolderBoxes(PredictionFolder.open(tmp_path / "shifted")).get(truths[0])
+    assert not lost and found[0, 0] == 9 - 16  # the canvas begins 16 columns left of the frame
+    place = PredictionFolder.open(tmp_path / "modal").folder.place(truths[0].clip)
+    place.unlink()
+    with pytest.raises(ValueError, match="5 are missing"):
+        boxes.score_boxes(truths, boxes.FolderBoxes(PredictionFolder.open(tmp_path / "modal")))
+    allowed = boxes.score_boxes(truths, boxes.FolderBoxes(PredictionFolder.open(tmp_path / "modal")), missing="empty")
+    assert len(allowed.problems.missing) == 5 and allowed.score.clips[0].tolist() == plain.score.clips[0].tolist()
+
+
+def test_data_without_what_a_method_needs(tmp_path: Path) -> None:
+    files.write_tabe51(tmp_path)
+    objects = Objects(tmp_path, "tabe51")
+    method = Lottery()
+    predict_all(objects, method, "x", tmp_path / "p", PredictPlan())
+    assert method.seen[0].depth is None
+    method.needs = frozenset({"depth"})  # type: ignore[misc]
+    with pytest.raises(ValueError, match="expected data with depth for lottery, '.*' \\(tabe51\\) has none"):
+        predict_all(objects, method, "y", tmp_path / "p", PredictPlan())
+    with pytest.raises(ValueError, match="part: expected all for tabe51"):
+        Objects(tmp_path, part="val")
+    with pytest.raises(ValueError, match="expected a known layout"):
+        Objects(tmp_path / "p")

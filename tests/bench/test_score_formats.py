@@ -115,7 +115,7 @@ def test_sailvos_missing_and_extra_frames_are_counted_and_named(tmp_path: Path) 
         (lambda a: a[0].pop("visible_mask"), "looked|with segmentation, .*without visible_mask as number 0"),
         (lambda a: a[1]["image_ids"].pop(), "segmentation 3, visible_mask 3, image_ids 2"),
         (lambda a: a.append(a[0]), "every sequence once .*'movie0/7/0' a second time"),
-        (lambda a: a[0]["image_ids"].__setitem__(1, 0), "every image once, got 1 a second time"),
+        (lambda a: a[0]["image_ids"].__setitem__(1, 0), r"every frame once, got '\(0, 7\)' a second time"),
         (
             lambda a: a[0]["segmentation"][2].update(size=[40, 61]),
             r"segmentation of \(2, 7\): expected a mask of 40 x 60",

@@ -217,6 +217,25 @@ def test_predict_and_run(scenes: Path, tmp_path: Path, capsys) -> None:
     assert "0 predictions new" in capsys.readouterr().out
 
 
+def test_boxes_from_prediction_to_page(tmp_path: Path, capsys) -> None:
+    import dataset_files as files
+    from factories import make_scene
+
+    data = files.write_json(tmp_path / "val.json", [files.tao_record(make_scene(), k, 31 + k) for k in range(2)])
+    words = ("run", "--data", data, "--out", tmp_path / "o", "--methods", "modal", "convex")
+    assert run(*words) == 0
+    assert "AP50" in capsys.readouterr().out
+    boxes = json.loads((tmp_path / "o" / "scores" / "summary.json").read_text())["boxes"]
+    assert [one["name"] for one in boxes] == ["modal", "convex"]
+    assert boxes[0]["miou"] == boxes[1]["miou"] > 0  # a hull never changes a box
+    assert "| convex |" in (tmp_path / "o" / "scores" / "report.md").read_text()
+    assert "another number" in (tmp_path / "o" / "scores" / "report.html").read_text()
+    assert run(*words, "--protocol", "strict") == 2
+    assert "argument --protocol: expected reference for boxes, got 'strict'" in capsys.readouterr().err
+    assert run("predict", "--data", data, "--out", tmp_path / "p", "--method", "modal", "--kind", "sailvos") == 2
+    assert "argument --data: expected SAIL-VOS annotations" in capsys.readouterr().err
+
+
 def test_fit_then_predict(scenes: Path, tmp_path: Path, capsys) -> None:
     words = ["fit", "videomae", "--out", tmp_path / "videomae", "--steps", 1, "--batch", 1, "--size", 32, 64]
     options = ("width=16", "layers=1", "heads=2", "decoder_width=8", "decoder_layers=1", "decoder_heads=2")

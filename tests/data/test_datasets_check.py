@@ -68,10 +68,10 @@ def test_faults_of_annotation_files(tmp_path: Path) -> None:
     for words in (
         "expected every object once, got 'street/7/100' a second time",
         "street/9/100: visible_mask, frame 0: expected runs that add up to 32 x 64",
-        "street/10/100: expected lists of one length, one entry per frame, got segmentation 5, visible_mask 5, bbox 1",
+        "street/10/100: expected lists of one length, one entry per frame, got segmentation 5",
         "street/11/100: expected frames in order, got number 3 ('(101, 11)') after 4",
         "sequence 6: expected segmentation, visible_mask, bbox",
-        "street/12/100: expected every frame once, got '(100, 12)' twice",
+        "street/12/100: expected every frame once, got '(100, 12)' a second time",
     ):
         assert words in found
     assert len(check_objects(path).problems) == 6

@@ -73,6 +73,23 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(name: str, tmp_path: Pat
         fit_tiny(name, tmp_path / "cut", vae, steps=3)
 
 
+def test_encodings_are_kept_for_the_next_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffvas.methods import latents
+
+    vae, real, calls = write_vae(tmp_path / "vae"), latents.encode, []
+    monkeypatch.setattr(latents, "encode", lambda *args: calls.append(1) or real(*args))
+    alone = fit_tiny("ours", tmp_path / "alone", vae)
+    assert len(calls) == 2
+    kept = {"kept": tmp_path / "kept"}
+    fit_tiny("unet3d", tmp_path / "first", vae, data=kept)
+    assert len(calls) == 4 and len(list((tmp_path / "kept").rglob("*.safetensors"))) == 4
+    assert fit_tiny("ours", tmp_path / "second", vae, data=kept).digest == alone.digest and len(calls) == 4
+    (tmp_path / "kept" / "00000" / "00000001.safetensors").write_bytes(b"cut")
+    assert fit_tiny("ours", tmp_path / "third", vae, data=kept).digest == alone.digest and len(calls) == 5
+    with pytest.raises(ValueError, match="holds other encodings \\(.*seed: 3 -> 4"):
+        fit_tiny("ours", tmp_path / "other", vae, data={**kept, "seed": 4})
+
+
 def test_a_budget_of_seconds_is_settled_once(examples: Examples, tmp_path: Path) -> None:
     method = new_method("videomae")
     budget = Budget(seconds=1e-9, batch=1)

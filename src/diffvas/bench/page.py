@@ -23,7 +23,7 @@ DASH = "–"
 
 
 def read_summary(folder: str | Path) -> Line:
-    """``summary.json`` of a folder of scores, with null as nan.
+    """``summary.json`` of a folder of scores: of masks, or with the key ``boxes`` (for ``box_page``).
 
     Raises:
         ValueError: no such file, or another layout.
@@ -32,7 +32,8 @@ def read_summary(folder: str | Path) -> Line:
     if not path.is_file():
         raise ValueError(f"folder: expected a folder of scores, looked for '{path}', found no such file")
     summary = read_json(path)
-    if not isinstance(summary, dict) or not {"protocol", "methods", "differences"} <= summary.keys():
+    known = ({"protocol", "methods", "differences"}, {"boxes"})
+    if not isinstance(summary, dict) or not any(keys <= summary.keys() for keys in known):
         raise ValueError(f"folder: expected protocol, methods and differences in '{path}', got another layout")
     return summary
 
@@ -65,7 +66,7 @@ def _bytes(value: Any) -> str:
 
 def _seconds(value: Any) -> str:
     value = number(value)
-    return DASH if math.isnan(value) else f"{value:.3g}"
+    return DASH if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3g}"
 
 
 def _rows(summary: Line) -> list[list[tuple[str, str]]]:
@@ -81,7 +82,7 @@ def _rows(summary: Line) -> list[list[tuple[str, str]]]:
                 (m["name"], ""),
                 (percent(m["miou"]), _range(m, "miou")),
                 (percent(m["miou_occ"]), _range(m, "miou_occ")),
-                (value, f"{span}, {against}" if value != DASH else ""),
+                (value, f"{span}\n{against}" if value != DASH else ""),
                 (percent(m["miou_occ_fully_hidden"]), ""),
                 (percent(m["miou_clip"]), ""),
                 (percent(m["miou_occ_clip"]), ""),
@@ -106,11 +107,15 @@ def markdown(summary: Line) -> str:
     lines = [f"# Scores: `{rules['name']}` protocol, {summary['clips']} clips", "", f"{_about(rules)}", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     for row in _rows(summary):
-        cells = [f"{text} ({small})" if small else text for text, small in row]
+        cells = [f"{text} ({small})".replace("\n", ", ") if small else text for text, small in row]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     lines += ["", _how(summary), ""]
     for warning in _warnings(summary):
         lines += [f"- **{warning}**"]
+    if made := _made_rows(summary):
+        lines += ["", "| " + " | ".join(MADE) + " |", "|" + "---|" * len(MADE)]
+        lines += ["| " + " | ".join(text for text, _ in row) + " |" for row in made]
+        lines += ["", _equal(summary)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -126,9 +131,10 @@ def _how(summary: Line) -> str:
     )
 
 
-def _warnings(summary: Line) -> list[str]:
+def warnings_of(methods: Sequence[Line]) -> list[str]:
+    """What was missing, and what was too much, a sentence each."""
     out = []
-    for m in summary["methods"]:
+    for m in methods:
         problems = m["problems"]
         if problems["missing"]:
             first = few(problems["missing"])
@@ -140,6 +146,11 @@ def _warnings(summary: Line) -> list[str]:
             out.append(
                 f"{m['name']}: {len(problems['extra'])} predictions without truth, left out: {few(problems['extra'])}"
             )
+    return out
+
+
+def _warnings(summary: Line) -> list[str]:
+    out = warnings_of(summary["methods"])
     counts = {m["frames_occ"] for m in summary["methods"]}
     if len(counts) > 1:
         out.append(
@@ -170,6 +181,7 @@ def html_page(summary: Line, folder: str | Path | None = None, title: str = "") 
         _topk_section,
         _probability_section,
         _steadiness_section,
+        _made_section,
     ]
     body = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{escape(_about(rules))}</p>']
     if warnings := _warnings(summary):
@@ -177,6 +189,11 @@ def html_page(summary: Line, folder: str | Path | None = None, title: str = "") 
     body += [section(summary, colours) for section in sections]
     body.append(_example_section(summary, None if folder is None else Path(folder)))
     body.append(_rules_section(summary))
+    return whole_page(title, body)
+
+
+def whole_page(title: str, body: Sequence[str]) -> str:
+    """A page of its own from its parts in HTML."""
     template = resources.files("diffvas.bench").joinpath("page.html").read_text(encoding="utf-8")
     return Template(template).substitute(title=escape(title), body="\n".join(part for part in body if part))
 
@@ -194,8 +211,54 @@ def table(head: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]], best: 
 
 
 def _unbroken(text: str) -> str:
-    """HTML in which a line never ends inside "1.2 to 3.4"."""
-    return re.sub(r"(?<=\d) to (?=[+-]?\d)", "&nbsp;to&nbsp;", escape(text))
+    """HTML in which a line never ends inside "1.2 to 3.4", and does at line breaks."""
+    return re.sub(r"(?<=\d) to (?=[+-]?\d)", "&nbsp;to&nbsp;", escape(text)).replace("\n", "<br>")
+
+
+MADE = ("method", "fitted on", "steps", "batch", "examples", "frames", "size", "seed", "weights")
+
+
+def _fits(summary: Line) -> list[tuple[str, Line]]:
+    """The methods of which it is known that they were fitted, and how; empty = on other data."""
+    made = [(m["name"], m.get("made") or {}) for m in summary["methods"]]
+    return [(name, one) for name, one in made if one.get("fitted") is not None]
+
+
+def _made_rows(summary: Line) -> list[list[tuple[str, str]]]:
+    """How the fitted methods were fitted."""
+    rows = []
+    for name, made in _fits(summary):
+        fitted, weights = made["fitted"], str(made.get("weights", ""))[:8]
+        if not fitted:
+            cells = [name, "other data, elsewhere", *[DASH] * 6, weights]
+        else:
+            data, steps = fitted["data"], fitted["steps"]
+            examples = f"{steps * fitted['batch']:,}" if steps else DASH
+            size = " × ".join(map(str, data["size"]))
+            amount = str(steps) if steps else f"{fitted['seconds']:g} s"
+            numbers = [amount, str(fitted["batch"]), examples, str(data["frames"]), size, str(fitted["seed"])]
+            cells = [name, str(data["source"]), *numbers, weights]
+        rows.append([(cell, "") for cell in cells])
+    return rows
+
+
+def _equal(summary: Line) -> str:
+    """Whether the methods fitted here saw the same."""
+    keys = ("data", "steps", "seconds", "batch", "seed")
+    seen = {name: [one["fitted"][key] for key in keys] for name, one in _fits(summary) if one["fitted"]}
+    if len(seen) < 2:
+        return ""
+    first, *others = seen.values()
+    if first[1] and all(other == first for other in others):
+        return f"{', '.join(seen)}: the same examples in the same order, equally many of them."
+    return f"{', '.join(seen)} were not fitted on equal data: their scores say little about the methods."
+
+
+def _made_section(summary: Line, colours: dict[str, int]) -> str:
+    rows = _made_rows(summary)
+    if not rows:
+        return ""
+    return f'<h2>What they were fitted on</h2>{table(MADE, rows)}<p class="note">{escape(_equal(summary))}</p>'
 
 
 def _best(summary: Line) -> int | None:
@@ -371,11 +434,14 @@ def _example_section(summary: Line, folder: Path | None) -> str:
         parts.append(f'<h3 style="margin-top:18px">{escape(example["rank"])}: {escape(example["clip"])}</h3>')
         for strip in example["strips"]:
             data = base64.b64encode((folder / strip["picture"]).read_bytes()).decode("ascii")
-            score = percent(scores[strip["name"]][example["clip"]]["miou_occ"])
-            label = f"{strip['name']}, {score}"
+            name, below = "the clip", "what the camera saw"
+            if strip["name"] is not None:
+                name, line = strip["name"], scores[strip["name"]][example["clip"]]
+                below = f"mIoU_occ {percent(line['miou_occ'])}"
+            kind = "jpeg" if strip["picture"].endswith(".jpg") else "png"
             parts.append(
-                f'<div class="strip"><span>{escape(strip["name"])}<br><span class="soft">mIoU_occ {score}</span></span>'
-                f'<img alt="{escape(label, quote=True)}" src="data:image/png;base64,{data}"></div>'
+                f'<div class="strip"><span>{escape(name)}<br><span class="soft">{below}</span></span>'
+                f'<img alt="{escape(f"{name}, {below}", quote=True)}" src="data:image/{kind};base64,{data}"></div>'
             )
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""Methods on the objects of rendered scenes: predictions and truths on disk, each clip's time and memory with it.
+"""Methods on the objects of a data set: predictions and truths on disk, each clip's time and memory with it.
 
 A folder of predictions holds ``truth/`` and one folder per method. Every object is done on its own, its randomness
 derives from (seed, name), and its file appears when it is whole: order, shards and interruptions change nothing.
@@ -8,114 +8,119 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffvas.bench.predictions import MaskTruth, Prediction, PredictionFolder, TruthFolder
+from diffvas.bench.predictions import BoxTruth, MaskTruth, Prediction, PredictionFolder, TruthFolder
 from diffvas.bench.storage import shard_of
-from diffvas.data.examples import is_held_out, relative_depth
+from diffvas.data.base import ObjectClip, ObjectClips, on_canvas
+from diffvas.data.datasets import open_objects
+from diffvas.data.examples import is_held_out
+from diffvas.data.world import spread_scenes
 from diffvas.methods import METHODS, find_method
 from diffvas.methods.base import Method, ObjectInput
-from diffvas.world import SceneClip, open_dataset
+from diffvas.metrics.box import mask_boxes
+from diffvas.metrics.rle import encode_masks
 
 Progress = Callable[[str, int, int], None]
 TRUTH = "truth"
 PARTS = ("all", "train", "val")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One object of one scene; ``name`` is the clip's id in all that follows."""
+class Objects:
+    """The objects of a data set that are to be predicted, of any layout that ``diffvas.data`` reads.
 
-    name: str
-    scene: int
-    index: int
-
-
-class SceneObjects:
-    """The objects of a data set of scene clips, in the order of their names.
-
-    Where the folder has a ``mini.json``, the object clips that it lists; else every object that covers 0.4 % of the
-    frame on average and is seen in three frames or more.
+    Objects with boxes and no masks (TAO-Amodal) are shown on the larger canvas on which such boxes are predicted.
 
     Args:
-        path: what ``world.open_dataset`` takes. part: "train" or "val" part by the clips' names, see
-            ``data.examples.is_held_out``, or "all". limit: at most so many, spread over the levels of visibility.
+        path: what ``data.datasets.open_objects`` takes, as are ``kind`` and ``options`` (``images``, ``split``, ...).
+        part: of rendered scenes, the "train" or "val" part by the scenes' names, see ``data.examples.is_held_out``, or
+            "all".
+        limit: at most so many; of rendered scenes over all levels of visibility, else evenly over the list of names.
+
+    Attributes:
+        names: of the objects, in order.
 
     Raises:
-        ValueError: nothing to read there, or no object that qualifies.
+        FileNotFoundError: no such path.
+        ValueError: nothing to read there, something wrong with it, a part of what has none, or no object left.
     """
 
-    def __init__(self, path: str | Path, *, part: str = "all", limit: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        kind: str | None = None,
+        *,
+        part: str = "all",
+        limit: int | None = None,
+        **options: Any,
+    ) -> None:
         if part not in PARTS:
             raise ValueError(f"part: expected one of {', '.join(PARTS)}, got '{part}'")
-        self.scenes = open_dataset(path)
+        self.clips: ObjectClips = open_objects(path, kind, **options)
         self.title = Path(path).resolve().name
-        listed = _listed(Path(path), self.scenes, limit)
-        places = {meta["name"]: index for index, meta in self.scenes.metas()}
-        self.entries = [
-            Entry(f"{clip}/{number}", places[clip], number - 1)
-            for clip, number in sorted(listed)
-            if part == "all" or is_held_out(clip) == (part == "val")
-        ]
-        if not self.entries:
+        names: list[str] = self.clips.names
+        if part != "all":
+            if self.clips.kind != "world":
+                raise ValueError(f"part: expected all for {self.clips.kind}, which has splits of its own, got '{part}'")
+            names = [name for name in names if is_held_out(name.rpartition("/")[0]) == (part == "val")]
+        self.names: list[str] = names if limit is None else _spread(names, limit, self.clips)
+        if not self.names:
             raise ValueError(f"path: expected objects to predict in the {part} part of '{path}', got none")
-        self._last: tuple[tuple[int, bool, bool], SceneClip] | None = None
+        self._last: ObjectClip | None = None
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.names)
 
     def digest(self) -> str:
         """16 hex digits of the names: two lists of objects are the same or not."""
-        return hashlib.sha256("\n".join(entry.name for entry in self.entries).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:16]
 
-    def scene(self, entry: Entry, uses: Collection[str]) -> SceneClip:
-        """The entry's scene with the parts that ``uses`` needs; the last one is kept, since its objects follow."""
-        key = (entry.scene, "frames_u8" in uses, "flow" in uses)
-        if self._last is None or self._last[0] != key:
-            parts = [part for part, wanted in (("rgb", key[1]), ("flow", key[2])) if wanted]
-            self._last = (key, self.scenes.read(entry.scene, parts))
-        return self._last[1]
+    def clip(self, name: str) -> ObjectClip:
+        """The object's clip as methods see it; the last one is kept."""
+        if self._last is None or self._last.name != name:
+            clip = self.clips.get(name)
+            self._last = on_canvas(clip) if clip.boxes is not None and clip.amodal is None else clip
+        return self._last
 
-    def truth(self, entry: Entry) -> MaskTruth:
-        """The object's true masks; objects of one scene are of one group."""
-        scene = self.scene(entry, ())
-        amodal, modal = scene.amodal_masks[entry.index], scene.modal_mask(entry.index)
-        return MaskTruth.from_arrays(entry.name, amodal, modal, group=scene.name)
+    def truth(self, name: str) -> MaskTruth | BoxTruth | None:
+        """The object's true masks, or boxes where there are no masks; None where the data set has neither."""
+        clip = self.clip(name)
+        if clip.amodal is not None:
+            return MaskTruth.from_arrays(name, clip.amodal, clip.modal, group=clip.group, frames=clip.frames)
+        if clip.boxes is None:
+            return None
+        rows, columns = clip.padding
+        inner = clip.modal[:, rows : clip.size[0] - rows, columns : clip.size[1] - columns]
+        modal = mask_boxes(encode_masks(np.ascontiguousarray(inner)))
+        return BoxTruth(name, clip.group, clip.frames, clip.boxes, modal, (inner.shape[1], inner.shape[2]))
 
-    def input(self, entry: Entry, uses: Collection[str]) -> ObjectInput:
+    def input(self, name: str, uses: Collection[str]) -> ObjectInput:
         """What a method that reads ``uses`` sees of the object; a part that the data set lacks is None."""
-        scene = self.scene(entry, uses)
-        own = scene.instance_ids == entry.index + 1
-        parts: dict[str, Any] = {
-            "depth": lambda: relative_depth(scene.depth),
-            "frames_u8": lambda: scene.frames_u8,
-            "others": lambda: np.where(own, 0, scene.instance_ids).astype(np.uint8),
-            "flow": lambda: scene.flow,
-            "intrinsics": lambda: scene.intrinsics,
-        }
-        return ObjectInput(entry.name, own, **{part: parts[part]() for part in uses})
+        clip = self.clip(name)
+        return ObjectInput(name, clip.modal, **{part: getattr(clip, part)() for part in uses})
+
+    def refuse_missing(self, method: type[Method] | Method, label: str) -> None:
+        """Raise ValueError where the first object lacks what the method cannot do without."""
+        clip = self.clip(self.names[0])
+        missing = sorted(part for part in method.needs if getattr(clip, part)() is None)
+        if missing:
+            raise ValueError(
+                f"method: expected data with {', '.join(missing)} for {label}, '{self.title}' ({self.clips.kind}) has "
+                "none"
+            )
 
 
-def _listed(path: Path, scenes: Any, limit: int | None) -> list[tuple[str, int]]:
-    """(clip, object's id) of all objects to predict."""
-    from diffvas.world.mini import LIST, choose_objects
-
-    file = path / LIST
-    if file.is_file() and limit is None:
-        try:
-            found = json.loads(file.read_text())["objects"]
-            return [(one["clip"], one["object"]) for one in found]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"path: expected the objects of the mini benchmark in '{file}' ({error})") from error
-    return [(one["clip"], one["object"]) for one in choose_objects(scenes, sys.maxsize if limit is None else limit)]
+def _spread(names: Sequence[str], limit: int, clips: ObjectClips) -> list[str]:
+    """At most ``limit`` of the names, in their order."""
+    if clips.kind == "world":
+        return spread_scenes(clips.path, names, limit)
+    return [names[int(k)] for k in np.unique(np.linspace(0, len(names) - 1, min(limit, len(names))).round())]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -208,29 +213,30 @@ class PredictPlan:
         if not 0 <= self.shard[0] < self.shard[1]:
             raise ValueError(f"shard: expected i/n with 0 <= i < n, got {self.shard[0]}/{self.shard[1]}")
 
-    def mine(self, objects: SceneObjects) -> list[Entry]:
+    def mine(self, objects: Objects) -> list[str]:
         """The objects of this share."""
-        return [entry for entry in objects.entries if shard_of(entry.name, self.shard[1]) == self.shard[0]]
+        return [name for name in objects.names if shard_of(name, self.shard[1]) == self.shard[0]]
 
 
-def write_truths(objects: SceneObjects, out: Path, plan: PredictPlan, progress: Progress | None = None) -> Path:
-    """``out/truth``, what is there already left as it is.
+def write_truths(objects: Objects, out: Path, plan: PredictPlan, progress: Progress | None = None) -> int:
+    """``out/truth``, what is there already left as it is; how many objects of this share have any truth.
 
     Raises:
         ValueError: it holds the truths of other objects.
     """
     folder = TruthFolder.create(out / TRUTH, name=objects.title, objects=objects.digest())
-    mine = plan.mine(objects)
-    for done, entry in enumerate(mine, 1):
-        if entry.name not in folder.folder:
-            folder.write(objects.truth(entry))
+    mine, there = plan.mine(objects), 0
+    for done, name in enumerate(mine, 1):
+        if name not in folder.folder and (truth := objects.truth(name)) is not None:
+            folder.write(truth)
+        there += name in folder.folder
         if progress is not None:
             progress(TRUTH, done, len(mine))
-    return out / TRUTH
+    return there
 
 
 def predict_all(
-    objects: SceneObjects, method: Method, label: str, out: Path, plan: PredictPlan, progress: Progress | None = None
+    objects: Objects, method: Method, label: str, out: Path, plan: PredictPlan, progress: Progress | None = None
 ) -> int:
     """Predict the objects that ``out/label`` does not have yet; returns how many those were.
 
@@ -241,21 +247,23 @@ def predict_all(
     uses = set(method.uses) - ({"depth"} if plan.depth == "none" else set())
     if missing := method.needs - uses:
         raise ValueError(f"method: expected {method.name} to be given {', '.join(sorted(missing))}, got it kept back")
+    objects.refuse_missing(method, method.name)
     about = {"settings": method.settings(), "seed": plan.seed, "samples": plan.samples, "depth": plan.depth}
     about |= {"threshold": plan.threshold, "objects": objects.digest()}
     folder = PredictionFolder.create(out / label, label, **about)
     mine, made = plan.mine(objects), 0
-    for done, entry in enumerate(mine, 1):
-        if entry.name not in folder:
-            folder.write(predict_one(method, objects.input(entry, uses), plan))
+    for done, name in enumerate(mine, 1):
+        if name not in folder:
+            given = objects.input(name, uses)
+            folder.write(predict_one(method, given, plan, objects.clip(name).frames))
             made += 1
         if progress is not None:
             progress(label, done, len(mine))
     return made
 
 
-def predict_one(method: Method, clip: ObjectInput, plan: PredictPlan) -> Prediction:
-    """One object, with the seconds and the peak memory it took.
+def predict_one(method: Method, clip: ObjectInput, plan: PredictPlan, frames: Sequence[str] = ()) -> Prediction:
+    """One object, its ``frames`` by their names, with the seconds and the peak memory it took.
 
     Raises:
         ValueError: the method's answer is not of the clip's shape, or its probabilities are none.
@@ -269,6 +277,7 @@ def predict_one(method: Method, clip: ObjectInput, plan: PredictPlan) -> Predict
     return Prediction.from_arrays(
         clip.name,
         answer.masks,
+        frames=frames,
         samples=answer.samples,
         probability=answer.probability,
         seconds=round(seconds, 6),

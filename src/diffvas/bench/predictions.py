@@ -18,13 +18,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from diffvas.bench.storage import ClipFolder
+from diffvas.bench.storage import ClipFolder, read_json
 from diffvas.metrics import rle as runs
+from diffvas.metrics.box import box_iou, check_boxes
 from diffvas.metrics.probability import check_probabilities
 from diffvas.metrics.rle import Rle
 
 Bool = NDArray[np.bool_]
 U8 = NDArray[np.uint8]
+F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,28 @@ class MaskTruth:
         _check_stack("amodal", amodal, amodal.shape)
         _check_stack("modal", modal, amodal.shape)
         return cls(clip, group or clip, names, runs.encode_masks(amodal), runs.encode_masks(modal), tuple(images))
+
+
+@dataclass(frozen=True, eq=False)
+class BoxTruth:
+    """One object of one clip with its true boxes, where nobody has drawn its whole masks.
+
+    Attributes:
+        clip, group, frames: as ``MaskTruth``. amodal, modal: (T, 4) float64 boxes (x, y, width, height) in pixels of
+            the frame; amodal ones may leave it. size: (height, width) of the frame.
+    """
+
+    clip: str
+    group: str
+    frames: tuple[str, ...]
+    amodal: F64
+    modal: F64
+    size: tuple[int, int]
+
+    @property
+    def visibility(self) -> float:
+        """Mean IoU of modal and amodal box, by which the reference sorts clips into ranges."""
+        return float(box_iou(self.amodal, self.modal).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +175,13 @@ class TruthFolder:
         """For reading."""
         return cls(ClipFolder.open(path, "truth"))
 
-    def write(self, truth: MaskTruth) -> None:
+    def write(self, truth: MaskTruth | BoxTruth) -> None:
         """Add one object of one clip."""
+        if isinstance(truth, BoxTruth):
+            boxes = {"amodal_boxes": truth.amodal.tolist(), "modal_boxes": truth.modal.tolist()}
+            head = {"group": truth.group, "frames": list(truth.frames), "size": list(truth.size)}
+            self.folder.write(truth.clip, {**head, **boxes})
+            return
         record: dict[str, Any] = {"group": truth.group, "frames": list(truth.frames), "size": truth.size}
         record |= {"amodal": [m["counts"] for m in truth.amodal], "modal": [m["counts"] for m in truth.modal]}
         if truth.images:
@@ -164,11 +193,28 @@ class TruthFolder:
         return self._parse(self.folder.read(clip))
 
     def __iter__(self) -> Iterator[MaskTruth]:
-        """All truths in the order of their ids."""
+        """All truths in the order of their ids; ValueError where one of them has boxes instead of masks."""
         return (self._parse(record) for record in self.folder.records())
+
+    def has_boxes(self) -> bool:
+        """Whether the truths, by the first of them, are boxes."""
+        return any("amodal_boxes" in read_json(path) for path in self.folder.files()[:1])
+
+    def boxes(self) -> Iterator[BoxTruth]:
+        """All truths as boxes, in the order of their ids; ValueError where one of them has none."""
+        return (self._parse_boxes(record) for record in self.folder.records())
 
     def __len__(self) -> int:
         return len(self.folder.files())
+
+    def _parse_boxes(self, record: dict[str, Any]) -> BoxTruth:
+        where = f"truth of '{record['clip']}'"
+        frames, (height, width) = _head(record, where)
+        boxes = [check_boxes(f"{where}, {key}", record.get(key, ())) for key in ("amodal_boxes", "modal_boxes")]
+        if any(len(one) != len(frames) for one in boxes):
+            raise ValueError(f"{where}: expected {len(frames)} boxes, one per frame, got {[len(one) for one in boxes]}")
+        group = record.get("group", record["clip"])
+        return BoxTruth(record["clip"], group, frames, boxes[0], boxes[1], (height, width))
 
     def _parse(self, record: dict[str, Any]) -> MaskTruth:
         where = f"truth of '{record['clip']}'"
@@ -219,21 +265,26 @@ class PredictionFolder:
         self.folder.write(prediction.clip, record)
 
     def get(self, truth: MaskTruth) -> Prediction | None:
-        """The prediction for a truth; None where there is none.
+        """The prediction for a truth; None where there is none. ValueError as ``read``."""
+        return self.read(truth.clip, [truth.size])
+
+    def read(self, clip: str, sizes: Sequence[list[int]]) -> Prediction | None:
+        """A clip's prediction, of one of the ``sizes`` [height, width]; None where there is none.
 
         Raises:
-            ValueError: invalid run lengths, another size than the truth's, broken pictures, names that stand twice.
+            ValueError: invalid run lengths, another size, broken pictures, names that stand twice.
         """
-        if truth.clip not in self.folder:
+        if clip not in self.folder:
             return None
-        record = self.folder.read(truth.clip)
-        where = f"prediction of '{truth.clip}' by '{self.name}'"
+        record = self.folder.read(clip)
+        where = f"prediction of '{clip}' by '{self.name}'"
         frames, size = _head(record, where)
-        if size != truth.size:
-            raise ValueError(f"{where}: expected the truth's size {truth.size} (height, width), got {size}")
+        if size not in sizes:
+            wanted = " or ".join(map(str, sizes))
+            raise ValueError(f"{where}: expected the truth's size {wanted} (height, width), got {size}")
         drawn = record.get("samples", [])
         return Prediction(
-            truth.clip,
+            clip,
             frames,
             _masks(record.get("masks"), frames, size, where),
             tuple(_masks(one, frames, size, f"{where}, sample {k}") for k, one in enumerate(drawn)),

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
+from diffvas.data.records import shape
+
 FORMAT = "diffvas-bench"
 VERSION = 1
 MAX_NAME = 150
@@ -47,6 +49,14 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_bytes(), parse_constant=refuse, object_pairs_hook=once)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"path: expected JSON in '{path}', got something else: {error}") from None
+
+
+def read_table(path: str | Path, what: str) -> dict[str, Any]:
+    """A JSON file that holds one object, ``what`` it should be in words. Raises ValueError for another layout."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"path: expected {what}, got {shape(found)} in '{path}'")
+    return found
 
 
 def write_json(path: Path, record: Any, indent: int | None = None) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from diffvas import __version__
+from diffvas.bench.predictions import PredictionFolder
 from diffvas.bench.report import write_json
-from diffvas.bench.score import ClipScore, MethodScores
+from diffvas.bench.score import ClipScore, MethodScores, Predictions
 from diffvas.bench.storage import write_text
 from diffvas.metrics.intervals import paired_difference
 from diffvas.metrics.mask import FrameScores, average_clips, pool
@@ -72,6 +73,15 @@ def summarise(
         "methods": [_method(method, resamples) for method in methods],
         "differences": _differences(methods, baseline, resamples),
     }
+
+
+def made_by(predictions: Predictions) -> dict[str, Any]:
+    """How predictions were made, as their folder says: ``fitted`` (data, steps, batch, seed; empty where the weights
+    came from elsewhere, None where there is nothing to fit or nobody knows) and ``weights``, a digest."""
+    about = predictions.folder.about if isinstance(predictions, PredictionFolder) else {}
+    settings = about.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
+    return {"fitted": settings.get("fitted"), "weights": settings.get("weights", "")}
 
 
 def _check(methods: Sequence[MethodScores], baseline: str | None) -> None:

@@ -14,7 +14,11 @@ from diffvas.cli import bench_methods
 from diffvas.cli.console import StageProgress, UsageError, blame, one_of, whole_number
 
 if TYPE_CHECKING:
-    from diffvas.bench.predictions import MaskTruth
+    from collections.abc import Sequence
+
+    from diffvas.bench.boxes import BoxPredictions
+    from diffvas.bench.pictures import Frames
+    from diffvas.bench.predictions import BoxTruth, MaskTruth
     from diffvas.bench.score import MethodScores, Predictions
     from diffvas.metrics.protocols import Protocol
 
@@ -58,14 +62,14 @@ def _configure_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", metavar="|".join(FORMATS), type=one_of(*FORMATS), default=FORMATS[0], help="[diffvas]"
     )
-    parser.add_argument("--truth", metavar="DIR", help="format diffvas: the folder of truths")
+    parser.add_argument("--truth", metavar="DIR", help="format diffvas: the folder of truths, masks or boxes")
     parser.add_argument("--annotations", metavar="FILE", help="formats sailvos and tao-amodal: the annotation file")
     parser.add_argument(
         "--predictions", metavar="PATH", nargs="+", required=True, help="one per method: a folder, a file, or modal"
     )
     parser.add_argument("--track-ids", metavar="FILE", help="format tao-amodal: first track ids per video")
     parser.add_argument(
-        "--protocol", metavar="NAME", help="strict, reference, eoras, c2f [strict; reference for files]"
+        "--protocol", metavar="NAME", help="strict, reference, eoras, c2f [strict; reference for files and boxes]"
     )
     parser.add_argument(
         "--visibility", metavar=("LO", "HI"), nargs=2, type=float, help="only clips whose mean visibility is in there"
@@ -78,7 +82,10 @@ def _configure_score(parser: argparse.ArgumentParser) -> None:
         help="frames without a prediction: stop and name them, or score them as empty [refuse]",
     )
     parser.add_argument("--baseline", metavar="NAME", help="compare with this method [the best of the others]")
-    parser.add_argument("--images", metavar="DIR", help="where the truth's image names begin, to draw examples on")
+    parser.add_argument("--data", metavar="PATH", help="the data set that the truths are of, to draw examples on")
+    parser.add_argument("--kind", metavar="LAYOUT", help="of --data [found out]")
+    parser.add_argument("--split", metavar="NAME", help="of --data")
+    parser.add_argument("--images", metavar="DIR", help="where image names begin that truths or --data have")
     parser.add_argument("--out", metavar="DIR", help="write per_frame.csv, summary.json and example pictures")
     parser.add_argument("--json", action="store_true", help="print the protocol's numbers as JSON and nothing else")
     parser.add_argument("--time", action="store_true", help="say how long reading and scoring took, on stderr")
@@ -110,7 +117,8 @@ def run(args: argparse.Namespace) -> int:
     if args.what in bench_methods.VERBS:
         return bench_methods.VERBS[args.what](args)
     if args.what == "score":
-        return score_boxes(args) if args.format == "tao-amodal" else score_masks(args)
+        _check_score(args)
+        return score_boxes(args) if _has_boxes(args) else score_masks(args)
     return report(args) if args.what == "report" else study(args)
 
 
@@ -131,11 +139,21 @@ def _check_score(args: argparse.Namespace) -> None:
     args.visibility = tuple(args.visibility) if args.visibility else None
 
 
-def _rules(args: argparse.Namespace) -> Protocol:
+def _has_boxes(args: argparse.Namespace) -> bool:
+    """Whether the truths are boxes, not masks."""
+    if args.format != "diffvas":
+        return bool(args.format == "tao-amodal")
+    from diffvas.bench.predictions import TruthFolder
+
+    with blame("--truth"):
+        return TruthFolder.open(args.truth).has_boxes()
+
+
+def _rules(args: argparse.Namespace, default: str) -> Protocol:
     from diffvas.metrics.protocols import get_protocol
 
     with blame("--protocol"):
-        return get_protocol(args.protocol or ("strict" if args.format == "diffvas" else "reference"))
+        return get_protocol(args.protocol or default)
 
 
 def score_masks(args: argparse.Namespace) -> int:
@@ -144,8 +162,7 @@ def score_masks(args: argparse.Namespace) -> int:
     from diffvas.bench.score import score_method
     from diffvas.bench.summary import summarise
 
-    _check_score(args)
-    rules = _rules(args)
+    rules = _rules(args, "strict" if args.format == "diffvas" else "reference")
     keep_freed_memory()
     began = time.perf_counter()
     truths = _truths(args)
@@ -211,7 +228,7 @@ def _source(args: argparse.Namespace, path: str, truths: list[MaskTruth]) -> Pre
         return SailvosPredictions(path, truths) if args.format == "sailvos" else PredictionFolder.open(path)
 
 
-def _number_names(sources: list[Predictions]) -> None:
+def _number_names(sources: list[Any]) -> None:
     """Make equal names different, so that no method hides another."""
     seen: dict[str, int] = {}
     for source in sources:
@@ -238,7 +255,7 @@ def _write(
     sources: list[Predictions],
 ) -> None:
     from diffvas.bench.pictures import rank_clips, write_examples
-    from diffvas.bench.summary import write_scores
+    from diffvas.bench.summary import made_by, write_scores
 
     lines = summary["methods"]
     first = max(
@@ -246,12 +263,23 @@ def _write(
     )
     ranked = rank_clips(first["per_clip"])
     found = {truth.clip: truth for truth in truths if truth.clip in set(ranked.values())}
-    with blame("--images"):
-        images = Path(args.images) if args.images else None
-        summary["examples"] = write_examples(Path(args.out), found, sources, methods[0].rules, ranked, images)
+    with blame("--data" if args.data else "--images"):
+        summary["examples"] = write_examples(Path(args.out), found, sources, methods[0].rules, ranked, _frames(args))
     summary["examples_of"] = first["name"]
+    for line, source in zip(lines, sources, strict=True):
+        line["made"] = made_by(source)
     write_scores(args.out, methods, summary)
     print(f"{args.out}: per_frame.csv, summary.json", file=sys.stderr)
+
+
+def _frames(args: argparse.Namespace) -> Frames | None:
+    """What reads the pictures that examples are drawn on."""
+    from diffvas.bench.pictures import frames_below, frames_of
+
+    if args.data is None:
+        return None if args.images is None else frames_below(Path(args.images))
+    options = {name: getattr(args, name) for name in ("images", "split") if getattr(args, name) is not None}
+    return frames_of(args.data, args.kind, **options)
 
 
 def _print_masks(summary: dict[str, Any]) -> None:
@@ -284,25 +312,19 @@ def _print_masks(summary: dict[str, Any]) -> None:
 
 
 def score_boxes(args: argparse.Namespace) -> int:
-    """Score box predictions of TAO-Amodal."""
-    from diffvas.bench.formats import tao_amodal
+    """Score boxes: TAO-Amodal's files, or predictions of any data set whose truths are boxes."""
+    from diffvas.bench import boxes
     from diffvas.bench.storage import write_text
     from diffvas.bench.summary import box_csv, box_summary
 
-    _check_score(args)
-    if _rules(args).name != "reference":
+    if _rules(args, "reference").name != "reference":
         raise UsageError(f"argument --protocol: expected reference for boxes, got '{args.protocol}'")
-    if not args.track_ids and any(path != "modal" for path in args.predictions):
-        raise UsageError("argument --track-ids: expected the file of first track ids per video, got none")
     began = time.perf_counter()
-    with blame("--annotations"):
-        truths = tao_amodal.read_annotations(args.annotations)
+    truths, sources = _boxes(args)
     read, results = time.perf_counter() - began, []
-    for path in args.predictions:
+    for source in sources:
         with blame("--predictions"):
-            result = tao_amodal.score_boxes(
-                truths, path, args.track_ids, visibility=args.visibility, missing=args.missing
-            )
+            result = boxes.score_boxes(truths, source, visibility=args.visibility, missing=args.missing)
         results.append(result)
         _warn(result.name, result.problems.lines())
     if args.time:
@@ -326,13 +348,39 @@ def score_boxes(args: argparse.Namespace) -> int:
     return 0
 
 
+def _boxes(args: argparse.Namespace) -> tuple[Sequence[BoxTruth], list[BoxPredictions]]:
+    """The truths, and every method's boxes."""
+    from diffvas.bench import boxes
+    from diffvas.bench.formats import tao_amodal
+    from diffvas.bench.predictions import PredictionFolder, TruthFolder
+
+    files = args.format == "tao-amodal"
+    if files and not args.track_ids and any(path != "modal" for path in args.predictions):
+        raise UsageError("argument --track-ids: expected the file of first track ids per video, got none")
+    truths: Sequence[BoxTruth]
+    with blame("--annotations" if files else "--truth"):
+        truths = tao_amodal.read_annotations(args.annotations) if files else list(TruthFolder.open(args.truth).boxes())
+    sources: list[BoxPredictions] = []
+    with blame("--predictions"):
+        for path in args.predictions:
+            if path == "modal":
+                sources.append(boxes.ModalBoxes())
+            elif files:
+                sources.append(tao_amodal.TaoBoxes(path, args.track_ids))
+            else:
+                sources.append(boxes.FolderBoxes(PredictionFolder.open(path)))
+    if len({source.name for source in sources}) != len(sources):
+        _number_names(sources)
+    return truths, sources
+
+
 def _print_boxes(summaries: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from diffvas.bench.report import interval, percent
 
-    table = Table(title="TAO-Amodal: share of frames whose box IoU is above the threshold", title_justify="left")
+    table = Table(title="reference: share of frames whose box IoU is above the threshold", title_justify="left")
     for i, column in enumerate(("method", "mIoU", "AP25", "AP50", "AP75", "clips", "frames")):
         table.add_column(column, justify="right" if i else "left", no_wrap=True)
     for s in summaries:
@@ -347,13 +395,16 @@ def _print_boxes(summaries: list[dict[str, Any]]) -> None:
 
 def report(args: argparse.Namespace) -> int:
     """Write the tables and the page."""
+    from diffvas.bench.box_page import box_markdown, box_page
     from diffvas.bench.page import html_page, markdown, read_summary
     from diffvas.bench.storage import write_text
 
     with blame("SCORES"):
         summary = read_summary(args.folder)
-        page = html_page(summary, args.folder, args.title)
-    for given, name, text in ((args.markdown, "report.md", markdown(summary)), (args.out, "report.html", page)):
+        boxes = "boxes" in summary
+        page = box_page(summary, args.title) if boxes else html_page(summary, args.folder, args.title)
+        tables = box_markdown(summary) if boxes else markdown(summary)
+    for given, name, text in ((args.markdown, "report.md", tables), (args.out, "report.html", page)):
         path = Path(given) if given else Path(args.folder) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)

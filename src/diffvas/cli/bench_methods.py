@@ -20,7 +20,7 @@ PROG = "diffvas bench"
 def configure(make: Any) -> None:
     """Add the three sub-verbs; ``make`` is ``add_parser`` of the verb."""
     _configure_fit(make("fit", help="train a method on scenes"))
-    _configure_predict(make("predict", help="methods and scenes -> predictions and truths on disk"))
+    _configure_predict(make("predict", help="methods and a data set -> predictions and truths on disk"))
     _configure_run(make("run", help="fit, predict, score and report in one go"))
 
 
@@ -53,12 +53,15 @@ def _configure_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--option", metavar="NAME=VALUE", action="append", default=[], help="of the method, e.g. width=384; repeatable"
     )
+    parser.add_argument(
+        "--encodings", metavar="DIR", help="keep encoded examples there, for a fit of another method on the same [none]"
+    )
     _add_budget(parser)
     _add_shared(parser)
 
 
 def _configure_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="DIR|mini", required=True, help="scenes, or mini: made in OUT/mini if absent")
+    _add_data(parser, "--data", required=True)
     parser.add_argument(
         "--method",
         metavar="NAME[=FOLDER]",
@@ -67,12 +70,28 @@ def _configure_predict(parser: argparse.ArgumentParser) -> None:
         help="modal, convex, convexr, unet3d=FOLDER, videomae=FOLDER, ours=FOLDER|tiny|official",
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="truth/ and a folder per method; resumes")
-    parser.add_argument("--part", metavar="all|train|val", type=one_of("all", "train", "val"), default="all")
+    parser.add_argument(
+        "--part", metavar="all|train|val", type=one_of("all", "train", "val"), default="all", help="of rendered scenes"
+    )
     parser.add_argument("--objects", metavar="N", type=whole_number(1), help="at most N, over all visibilities [all]")
     parser.add_argument("--shard", metavar="I/N", type=_shard, default=(0, 1), help="only share I of N, 0 <= I < N")
     parser.add_argument("--threshold", metavar="P", type=_share, help="of soft masks; choose it on val [the method's]")
     _add_predicting(parser)
     _add_shared(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser, name: str, **how: Any) -> None:
+    text = "any data set of `diffvas data list`, or mini: made in OUT/mini if absent"
+    parser.add_argument(name, metavar="PATH|mini", help=text, **how)
+    parser.add_argument("--kind", metavar="LAYOUT", help="of the data set [found out]")
+    parser.add_argument("--images", metavar="DIR", help="the folder to which an annotation file's names are relative")
+    parser.add_argument("--split", metavar="NAME", help="of a data set with several")
+
+
+def _data_options(args: argparse.Namespace) -> dict[str, str]:
+    """What was asked for of the data set, as ``bench.predict.Objects`` takes it."""
+    names = ("kind", "images", "split")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def _add_predicting(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +100,7 @@ def _add_predicting(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="DIR|mini", default="mini", help="scenes to be scored on [mini]")
+    _add_data(parser, "--data", default="mini")
     parser.add_argument("--train", metavar="flat|DIR", default="flat", help="scenes to fit on, no test split [flat]")
     parser.add_argument("--out", metavar="DIR", required=True, help="everything; the same command resumes")
     parser.add_argument(
@@ -91,7 +110,7 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
         default=list(FIVE),
         help=f"a trainable one without a folder is fitted [{' '.join(FIVE)}]",
     )
-    parser.add_argument("--protocol", metavar="NAME", default="strict", help="[strict]")
+    parser.add_argument("--protocol", metavar="NAME", help="[strict; reference for boxes]")
     parser.add_argument("--objects", metavar="N", type=whole_number(1), help="at most N, over all visibilities [all]")
     _add_predicting(parser)
     _add_budget(parser)
@@ -131,7 +150,7 @@ def fit(args: argparse.Namespace) -> int:
     out, size = Path(args.out), tuple(args.size)
     method = _with_options(args, kind)
     with blame("--data"):
-        examples = Examples(args.data, size, args.frames, args.seed)
+        examples = Examples(args.data, size, args.frames, args.seed, kept=args.encodings)
     budget = Budget(args.steps or 0, args.seconds or 0.0, args.batch)
     try:
         with StageProgress() as progress, blame("--out"):
@@ -179,6 +198,7 @@ def _with_options(args: argparse.Namespace, kind: Any) -> Any:
 def predict(args: argparse.Namespace) -> int:
     """Write truths and every method's predictions."""
     from diffvas.bench import predict as predicting
+    from diffvas.methods import find_method
 
     with blame("--method"):
         specs = predicting.parse_specs(args.method)
@@ -190,11 +210,14 @@ def predict(args: argparse.Namespace) -> int:
     if isinstance(data, int):
         return data
     with blame("--data"):
-        objects = predicting.SceneObjects(data, part=args.part, limit=args.objects)
+        objects = predicting.Objects(data, part=args.part, limit=args.objects, **_data_options(args))
+    with blame("--method"):
+        for spec in specs:
+            objects.refuse_missing(find_method(spec.name), spec.label)
     try:
         with StageProgress() as progress:
             with blame("--out"):
-                predicting.write_truths(objects, out, plan, progress)
+                truths = predicting.write_truths(objects, out, plan, progress)
             for spec in specs:
                 with blame("--method"):
                     method = spec.load(args.device)
@@ -203,6 +226,8 @@ def predict(args: argparse.Namespace) -> int:
         return fail(f"whole predictions are kept in '{out}'; the same command goes on", PROG, 130, "stopped")
     count = len(plan.mine(objects))
     print(f"{out}: {count} objects, {', '.join(spec.label for spec in specs)}; {made} predictions new")
+    if truths < count:
+        print(f"{PROG}: note: {count - truths} objects have no truth and cannot be scored", file=sys.stderr)
     return 0
 
 
@@ -248,7 +273,8 @@ def run_all(args: argparse.Namespace) -> int:
         with blame("--methods"):
             fits = "=" not in text and find_method(text).trainable
         if fits:
-            plans.append(("bench", "fit", text, "--data", args.train, "--out", out / "methods" / text, *_budget(args)))
+            own = ("--data", args.train, "--out", out / "methods" / text, "--encodings", out / "methods" / "encodings")
+            plans.append(("bench", "fit", text, *own, *_budget(args)))
         chosen.append(f"{text}={out / 'methods' / text}" if fits else text)
     with blame("--methods"):
         labels = [spec.label for spec in parse_specs(chosen)]
@@ -256,11 +282,18 @@ def run_all(args: argparse.Namespace) -> int:
     data = out / "mini" if args.data == "mini" else args.data
     words: list[object] = ["bench", "predict", "--data", data, "--method", *chosen, "--out", predictions]
     words += ["--depth", args.depth, "--seed", args.seed, "--device", args.device]
-    for name in ("samples", "objects"):
+    for name in ("samples", "objects", "kind", "images", "split"):
         words += [f"--{name}", getattr(args, name)] if getattr(args, name) else []
     plans.append(words)
     folders = [predictions / label for label in labels]
-    rules = ("--protocol", args.protocol, "--out", scores)
+    rules: tuple[object, ...] = (
+        *(("--protocol", args.protocol) if args.protocol else ()),
+        "--data",
+        data,
+        "--out",
+        scores,
+    )
+    rules += tuple(word for name, value in _data_options(args).items() for word in (f"--{name}", value))
     plans.append(("bench", "score", "--truth", predictions / "truth", "--predictions", *folders, *rules))
     plans.append(("bench", "report", scores))
     for plan in plans:

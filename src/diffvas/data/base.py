@@ -49,7 +49,9 @@ class ObjectClip:
         crop: which part of each frame this clip shows; None = whole frames. Boxes are never cropped.
         protocol: the one of ``diffvas.metrics.protocols`` whose published numbers belong to this data set.
         levels: T words on how occluded the object is, where people have said so; or none.
-        readers: how to read "frames" (T, H, W, 3) uint8, "depth" (T, H, W) float32, "alone" (T, H, W, 3) uint8.
+        readers: how to read "frames" (T, H, W, 3) uint8, "depth" (T, H, W) float32, "alone" (T, H, W, 3) uint8, and of
+            whole frames also "others" (T, H, W) uint8 or uint16, "flow" (T - 1, H, W, 2) float32 and "intrinsics"
+            (T, 3, 3).
 
     Raises:
         ValueError: arrays of other shapes or types, or frame names that stand twice.
@@ -111,6 +113,18 @@ class ObjectClip:
     def alone_u8(self) -> U8 | None:
         """Read (T, H, W, 3) uint8, the object alone on white; None where its hidden colours are unknown."""
         return self._read("alone", (*self.modal.shape, 3))
+
+    def others(self) -> NDArray[Any] | None:
+        """Read (T, H, W) uint8 or uint16, ids of the other objects where they are visible, 0 = none; None = unknown."""
+        return self._read("others", self.modal.shape)
+
+    def flow(self) -> F32 | None:
+        """Read (T - 1, H, W, 2) float32, pixels right and down to the next frame, NaN = unknown; None without."""
+        return self._read("flow", (len(self.frames) - 1, *self.size, 2))
+
+    def intrinsics(self) -> F64 | None:
+        """Read (T, 3, 3) float64, the camera matrix K in pixels; None where it is unknown."""
+        return self._read("intrinsics", (len(self.frames), 3, 3))
 
     def _read(self, what: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
         if what not in self.readers:
@@ -323,13 +337,17 @@ def on_canvas(clip: ObjectClip) -> ObjectClip:
     if clip.crop is not None or any(clip.padding):
         raise ValueError(f"clip: expected whole frames, got '{clip.name}', which is cropped or on a canvas")
     padding = canvas_padding(clip.size)
-    fills = {"frames": 0, "depth": 1, "alone": 255}
+    fills = {"frames": 0, "depth": 1, "alone": 255, "others": 0}  # flow and camera are of the frame
     return replace(
         clip,
         modal=_pad(clip.modal, padding, False),
         amodal=None if clip.amodal is None else _pad(clip.amodal, padding, False),
         padding=padding,
-        readers={what: partial(_read_padded, read, padding, fills[what]) for what, read in clip.readers.items()},
+        readers={
+            what: partial(_read_padded, clip.readers[what], padding, fill)
+            for what, fill in fills.items()
+            if what in clip.readers
+        },
     )
 
 
@@ -397,7 +415,11 @@ def crop_clip(clip: ObjectClip, crop: Crop) -> ObjectClip:
         modal=crop.apply(clip.modal),
         amodal=None if clip.amodal is None else crop.apply(clip.amodal),
         crop=crop,
-        readers={what: partial(_read_cropped, read, crop) for what, read in clip.readers.items()},
+        readers={
+            what: partial(_read_cropped, clip.readers[what], crop)
+            for what in ("frames", "depth", "alone")
+            if what in clip.readers
+        },
     )
 
 

@@ -7,12 +7,13 @@ Here the file is walked through once, for the place of every record; a record is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 23
 Place = tuple[int, int]  # a record's first byte, and one past its last
+Progress = Callable[[str, int, int], None]
 
 
 _DECODER = json.JSONDecoder()
@@ -82,6 +83,61 @@ def only_list(found: Sequence[Path], path: str | Path, what: str, keys: Sequence
     return found[0]
 
 
+def index_list(
+    file: Path, name_of: Callable[[dict[str, Any]], str], keys: Sequence[str], progress: Progress | None = None
+) -> tuple[list[tuple[str, Place]], list[str]]:
+    """The places of all records of a file by the records' names, and what was wrong with others.
+
+    Args:
+        progress: called as ``progress("index", bytes read, bytes)``.
+
+    Raises:
+        ValueError: broken JSON.
+    """
+    total, problems = file.stat().st_size, []
+    entries: list[tuple[str, Place]] = []
+    for number, (place, record) in enumerate(scan_records(file)):
+        try:
+            entries.append((name_of(record), place))
+        except (KeyError, IndexError, TypeError) as error:
+            problems.append(f"sequence {number}: expected {', '.join(keys)} of one frame or more, got {error!r}")
+        if progress:
+            progress("index", place[1], total)
+    if progress:
+        progress("index", total, total)
+    return entries, problems
+
+
+def checked_records(path: str | Path, keys: Sequence[str], what: str) -> Iterator[dict[str, Any]]:
+    """The records of a file, each with all of ``keys``; one at a time in memory.
+
+    Raises:
+        ValueError: another layout, or no record; the message says what was looked for and what was found.
+        OSError: the file cannot be read.
+    """
+    number = -1
+    for number, (_, record) in enumerate(scan_records(path)):
+        if without := lacking(record, keys):
+            raise ValueError(
+                f"path: expected {what} with {', '.join(keys)}, got {shape(record)} without {', '.join(without)} "
+                f"as number {number} in '{path}'"
+            )
+        yield record
+    if number < 0:
+        raise ValueError(
+            f"path: expected {what}, a list of objects with {', '.join(keys)}, got a list of 0 in '{path}'"
+        )
+
+
+def shape(value: Any) -> str:
+    """What a JSON value is, in a few words."""
+    if isinstance(value, dict):
+        return f"an object with {', '.join(list(value)[:6]) or 'no keys'}"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return f"{type(value).__name__} {str(value)[:40]!r}"
+
+
 def read_record(path: str | Path, place: Place) -> dict[str, Any]:
     """One record by its place; ValueError where the file has changed since."""
     with Path(path).open("rb") as file:
@@ -101,10 +157,17 @@ def lacking(record: dict[str, Any], keys: Sequence[str]) -> list[str]:
     return [key for key in keys if key not in record]
 
 
-def one_length(record: dict[str, Any], keys: Sequence[str], where: str) -> int:
+def one_length(record: Mapping[str, Any], keys: Sequence[str], where: str) -> int:
     """The number of frames if all of some lists have one entry per frame; ValueError otherwise."""
     lengths = {key: len(record[key]) if isinstance(record[key], list) else -1 for key in keys}
     if len(set(lengths.values())) != 1 or min(lengths.values()) < 1:
         got = ", ".join(f"{key} {'no list' if n < 0 else n}" for key, n in lengths.items())
         raise ValueError(f"{where}: expected lists of one length, one entry per frame, got {got}")
     return lengths[keys[0]]
+
+
+def no_name_twice(names: Sequence[str], where: str) -> None:
+    """Raise ValueError for frames of which a name stands twice; the first such name is told."""
+    if len(set(names)) != len(names):
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise ValueError(f"{where}: expected every frame once, got '{twice}' a second time")

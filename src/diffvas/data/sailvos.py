@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,7 +30,7 @@ from diffvas.data.base import (
     read_images,
     read_labels,
 )
-from diffvas.data.records import Place, find_lists, one_length, only_list, read_record, scan_records
+from diffvas.data.records import Place, find_lists, index_list, no_name_twice, one_length, only_list, read_record
 from diffvas.types import Bool
 from diffvas.video import open_image
 
@@ -63,22 +64,38 @@ def open_json(path: str | Path, *, images: str | Path | None = None, progress: P
         ValueError: no such file, several of them in the folder, or broken JSON.
     """
     file = only_list(find_json(Path(path)), path, "SAIL-VOS", KEYS)
-    root, total = Path(file.parent if images is None else images), file.stat().st_size
-    entries: list[tuple[str, Place]] = []
-    problems: list[str] = []
-    for index, (place, record) in enumerate(scan_records(file)):
-        try:
-            entries.append((_names(record)[1], place))
-        except (KeyError, IndexError, TypeError) as error:
-            problems.append(f"sequence {index}: expected {', '.join(KEYS)} of one frame or more, got {error!r}")
-        if progress:
-            progress("index", place[1], total)
-    if progress:
-        progress("index", total, total)
+    entries, problems = index_list(file, lambda record: _names(record)[1], KEYS, progress)
+    root = file.parent if images is None else Path(images)
     return ObjectClips("sailvos", path, entries, partial(_read_json, file, root, _categories(file)), problems)
 
 
-def _names(record: dict[str, Any]) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Head:
+    """What a record is about: ``name`` "SCENE/OBJECT/FIRST IMAGE ID", ``frames`` "(image_id, obj_id)" as predictions
+    are called, ``images`` their files."""
+
+    name: str
+    scene: str
+    frames: tuple[str, ...]
+    images: tuple[str, ...]
+
+
+def read_head(record: Mapping[str, Any], where: str = "") -> Head:
+    """The head of a record, whose lists have one entry per frame.
+
+    Raises:
+        ValueError: lists of other lengths, or an image that stands twice; ``where`` begins the message.
+    """
+    scene, name = _names(record)
+    where = where or name
+    lists = ("segmentation", "visible_mask", "image_ids", "image_file_names", "bbox")
+    one_length(record, [key for key in lists if key != "bbox" or key in record], where)  # scoring needs no boxes
+    frames = tuple(f"({image}, {record['obj_id']})" for image in record["image_ids"])
+    no_name_twice(frames, where)
+    return Head(name, scene, frames, tuple(str(image) for image in record["image_file_names"]))
+
+
+def _names(record: Mapping[str, Any]) -> tuple[str, str]:
     """The scene and the clip of a record."""
     folder = PurePosixPath(str(record["image_file_names"][0])).parent
     scene = str(folder.parent if folder.name == "images" else folder)
@@ -93,20 +110,19 @@ def _categories(file: Path) -> dict[int, str]:
 
 def _read_json(file: Path, root: Path, categories: Mapping[int, str], place: Place) -> ObjectClip:
     record = read_record(file, place)
-    scene, name = _names(record)
-    one_length(record, ("segmentation", "visible_mask", "bbox", "image_ids", "image_file_names"), name)
-    modal = decode_rles(f"{name}, visible_mask", record["visible_mask"])
-    amodal = decode_rles(f"{name}, segmentation", record["segmentation"], modal.shape[1:])
-    files = tuple(_picture(root, str(image)) for image in record["image_file_names"])
+    head = read_head(record)
+    modal = decode_rles(f"{head.name}, visible_mask", record["visible_mask"])
+    amodal = decode_rles(f"{head.name}, segmentation", record["segmentation"], modal.shape[1:])
+    files = tuple(_picture(root, image) for image in head.images)
     category = record["category_id"]
     return ObjectClip(
-        name=name,
-        group=scene,
+        name=head.name,
+        group=head.scene,
         family=categories.get(category, str(category)),
-        frames=tuple(f"({image}, {record['obj_id']})" for image in record["image_ids"]),
+        frames=head.frames,
         modal=modal,
         amodal=amodal,
-        numbers=tuple(frame_number(str(n), i) for i, n in enumerate(record["image_file_names"])),
+        numbers=tuple(frame_number(name, i) for i, name in enumerate(head.images)),
         images=files,
         protocol="reference",
         readers={"frames": partial(read_images, files)},

@@ -11,12 +11,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from diffvas.data.base import ObjectClip, ObjectClips, Progress, cut_windows, decode_rles, frame_number, read_images
-from diffvas.data.records import Place, find_lists, lacking, one_length, only_list, read_record, scan_records
+from diffvas.data.base import (
+    F64,
+    ObjectClip,
+    ObjectClips,
+    Progress,
+    cut_windows,
+    decode_rles,
+    frame_number,
+    read_images,
+)
+from diffvas.data.records import (
+    Place,
+    find_lists,
+    index_list,
+    lacking,
+    no_name_twice,
+    one_length,
+    only_list,
+    read_record,
+)
 from diffvas.metrics.box import check_boxes
 
 KEYS = ("track_id", "category_id", "video_id", "file_names", "rles", "height", "width", "amodal_bboxes")
@@ -48,18 +67,8 @@ def open_json(path: str | Path, *, images: str | Path | None = None, progress: P
         ValueError: no such file, several of them in the folder, or broken JSON.
     """
     file = only_list(find_json(Path(path)), path, "TAO-Amodal", KEYS)
-    root, total = Path(file.parent if images is None else images), file.stat().st_size
-    entries: list[tuple[str, Place]] = []
-    problems: list[str] = []
-    for index, (place, record) in enumerate(scan_records(file)):
-        try:
-            entries.append((_name(record), place))
-        except (KeyError, IndexError, TypeError) as error:
-            problems.append(f"sequence {index}: expected {', '.join(KEYS)} of one frame or more, got {error!r}")
-        if progress:
-            progress("index", place[1], total)
-    if progress:
-        progress("index", total, total)
+    entries, problems = index_list(file, _name, KEYS, progress)
+    root = file.parent if images is None else Path(images)
     return ObjectClips("tao-amodal", path, entries, partial(_read_json, file, root), problems)
 
 
@@ -67,28 +76,56 @@ def _name(record: Mapping[str, Any]) -> str:
     return f"{record['video_id']}/{record['track_id']}/{PurePosixPath(str(record['file_names'][0])).name}"
 
 
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What a record is about: ``name`` "VIDEO ID/TRACK ID/FIRST FRAME", ``group`` the video id, ``frames`` without
+    their folders, ``files`` with them, ``rles`` visible masks (None = not visible), ``boxes`` (T, 4) amodal ones."""
+
+    name: str
+    group: str
+    frames: tuple[str, ...]
+    files: tuple[str, ...]
+    rles: tuple[dict[str, Any] | None, ...]
+    boxes: F64
+
+
+def read_head(record: Mapping[str, Any], where: str = "") -> Head:
+    """A record of the release's form.
+
+    Raises:
+        ValueError: lists of other lengths, a frame that stands twice, or boxes that are none; ``where`` begins the
+            message.
+    """
+    name = _name(record)
+    where = where or name
+    one_length(record, ("file_names", "rles", "amodal_bboxes"), where)
+    files = tuple(str(file) for file in record["file_names"])
+    frames = tuple(PurePosixPath(file).name for file in files)
+    no_name_twice(frames, where)
+    size = [record["height"], record["width"]]
+    rles = tuple(None if counts is None else {"size": size, "counts": counts} for counts in record["rles"])
+    boxes = check_boxes(f"{where}, amodal_bboxes", record["amodal_bboxes"])
+    return Head(name, str(record["video_id"]), frames, files, rles, boxes)
+
+
 def _read_json(file: Path, root: Path, place: Place) -> ObjectClip:
     record = read_record(file, place)
-    one_length(record, ("file_names", "rles", "amodal_bboxes"), _name(record))
     return _clip(record, root, str(record["category_id"]))
 
 
 def _clip(record: Mapping[str, Any], root: Path, family: str) -> ObjectClip:
     """A clip from a record of the release's form; masks that are None are empty."""
-    name = _name(record)
-    size = [record["height"], record["width"]]
-    rles = [None if counts is None else {"size": size, "counts": counts} for counts in record["rles"]]
-    names = [str(n) for n in record["file_names"]]
-    files = tuple(str(root / n) for n in names)
+    head = read_head(record)
+    files = tuple(str(root / file) for file in head.files)
     return ObjectClip(
-        name=name,
-        group=str(record["video_id"]),
+        name=head.name,
+        group=head.group,
         family=family,
-        frames=tuple(PurePosixPath(n).name for n in names),
-        modal=decode_rles(f"{name}, rles", rles, size),
-        numbers=tuple(frame_number(n, i) for i, n in enumerate(names)),
+        frames=head.frames,
+        modal=decode_rles(f"{head.name}, rles", head.rles, [record["height"], record["width"]]),
+        numbers=tuple(frame_number(file, i) for i, file in enumerate(head.files)),
         images=files,
-        boxes=check_boxes(f"{name}, amodal_bboxes", record["amodal_bboxes"]),
+        boxes=head.boxes,
         protocol="reference",
         readers={"frames": partial(read_images, files)},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from diffvas.data.base import ObjectClip, ObjectClips
 from diffvas.data.examples import relative_depth
+from diffvas.world.clip import SceneClip
 from diffvas.world.mini import LIST
 from diffvas.world.shards import INDEX, SceneSet, open_dataset
 from diffvas.world.splits import SPLITS
+from diffvas.world.stats import level_of, visible_fractions
 
 # what is worth asking of a method, as in ``examples.candidates``: area of the frame on average, frames with more than
 # SEEN_PIXELS visible
@@ -69,10 +71,11 @@ def open_world(path: str | Path, *, split: str | None = None, everything: bool =
         places = chosen
     if not places:
         raise ValueError(f"path: expected scenes (.tar or .npz), or folders {', '.join(SPLITS)}, got none in '{path}'")
-    sets = [open_dataset(place, skip_broken=True) for place in places]
+    sets = [_Scenes(place) for place in places]
     problems: list[str] = []
     entries: list[tuple[str, _Entry]] = []
-    for number, (place, scenes) in enumerate(zip(places, sets, strict=True)):
+    for number, place in enumerate(places):
+        scenes = sets[number].scenes
         listed = None if everything else _listed(place, scenes, problems)
         for index, meta in scenes.metas():
             for one in range(meta["objects"]):
@@ -106,15 +109,29 @@ def _worth(meta: dict[str, Any], index: int, everything: bool) -> bool:
     return bool(whole.mean() >= LEAST_AREA * pixels and (seen > SEEN_PIXELS).sum() >= LEAST_FRAMES)
 
 
-def _read(sets: list[SceneSet], entry: _Entry) -> ObjectClip:
+class _Scenes:
+    """A data set of scenes that keeps the one read last: the objects of a scene are asked for one after another."""
+
+    def __init__(self, place: Path) -> None:
+        self.scenes = open_dataset(place, skip_broken=True)
+        self._last: tuple[tuple[int, tuple[str, ...]], SceneClip] | None = None
+
+    def read(self, index: int, parts: tuple[str, ...] = ()) -> SceneClip:
+        """Scene ``index`` with ``parts``, or with more if those are there already."""
+        if self._last is None or self._last[0][0] != index or not set(parts) <= set(self._last[0][1]):
+            kept = self._last[0][1] if self._last is not None and self._last[0][0] == index else ()
+            wanted = tuple(dict.fromkeys((*kept, *parts)))
+            self._last = (index, wanted), self.scenes.read(index, wanted)
+        return self._last[1]
+
+
+def _read(sets: list[_Scenes], entry: _Entry) -> ObjectClip:
     number, index, one = entry
     scenes = sets[number]
-    scene = scenes.read(index, ())
+    scene = scenes.read(index)
     time = len(scene.depth)
-    has = scene_parts(scenes, index)
-    readers: dict[str, Callable[[], NDArray[Any]]] = {
-        what: partial(_part, scenes, index, one, what) for what in ("frames", "depth", "alone") if what in has
-    }
+    has = scene_parts(scenes.scenes, index) | ({"intrinsics"} if scene.intrinsics is not None else set())
+    readers: dict[str, Callable[[], NDArray[Any]]] = {what: partial(_part, scenes, index, one, what) for what in has}
     return ObjectClip(
         name=f"{scene.name}/{one + 1}",
         group=scene.name,
@@ -128,14 +145,40 @@ def _read(sets: list[SceneSet], entry: _Entry) -> ObjectClip:
 
 
 def scene_parts(scenes: SceneSet, index: int) -> set[str]:
-    """Which of "frames", "depth", "alone" a clip has; older clips have all."""
+    """Which of "frames", "depth", "alone", "others", "flow" a clip has; older clips have all but flow."""
     parts = scenes.meta(index).get("parts", ["rgb", "content"])
-    return {"depth"} | {what for what, part in (("frames", "rgb"), ("alone", "content")) if part in parts}
+    named = (("frames", "rgb"), ("alone", "content"), ("flow", "flow"))
+    return {"depth", "others"} | {what for what, part in named if part in parts}
 
 
-def _part(scenes: SceneSet, index: int, one: int, what: str) -> NDArray[Any]:
+def _part(scenes: _Scenes, index: int, one: int, what: str) -> NDArray[Any]:
     if what == "frames":
         return scenes.read(index, ("rgb",)).frames_u8
     if what == "alone":
-        return scenes.read(index, ("content",)).amodal_rgb_u8[one]
-    return relative_depth(scenes.read(index, ()).depth)
+        return scenes.scenes.read(index, ("content",)).amodal_rgb_u8[one]
+    if what == "depth":
+        return relative_depth(scenes.read(index).depth)
+    if what == "others":
+        ids = scenes.read(index).instance_ids
+        return np.where(ids == one + 1, 0, ids).astype(np.uint8)
+    value = getattr(scenes.read(index, ("flow",) if what == "flow" else ()), what)
+    assert value is not None  # the clip says that it has it
+    return value
+
+
+def spread_scenes(path: Path, names: Sequence[str], limit: int) -> list[str]:
+    """At most ``limit`` of the objects ``names``, in their order, as evenly over the levels of visibility as can be."""
+    wanted, levels = set(names), dict[str, int]()
+    for place in find_scenes(path):
+        for _, meta in open_dataset(place, skip_broken=True).metas():
+            for number, row in enumerate(visible_fractions(meta), 1):
+                if (name := f"{meta['name']}/{number}") in wanted:
+                    levels[name] = int(level_of(float(np.nanmean(row))))
+    by_level: dict[int, list[str]] = {}
+    for name in names:
+        by_level.setdefault(levels[name], []).append(name)
+    while sum(map(len, by_level.values())) > limit:
+        fullest = max(by_level.values(), key=len)
+        fullest.pop(len(fullest) // 2)  # spread over the clips, and always the same
+    chosen = {name for some in by_level.values() for name in some}
+    return [name for name in names if name in chosen]

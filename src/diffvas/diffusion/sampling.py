@@ -36,7 +36,7 @@ class Sampling:
             high noise guidance does harm and at low noise nothing (Kynkäänniemi et al. 2024).
         evaluated: (low, high) sigmas between which the network runs; outside, its latest estimate is taken again (above
             ``high`` that is the first step's). An estimate's share in the next noisy latent is at most its size over
-            sigma, and near the end it hardly changes any more, so that the result is nearly the same for much less work.
+            sigma, and near the end it hardly changes any more, and the result is nearly the same.
 
     Raises:
         ValueError: names the number that is wrong.

@@ -47,6 +47,7 @@ class Examples:
         source: "flat", or a folder of scene clips (``diffvas world make``), of which the "train" part is taken.
         size: (height, width) to which a random box around the object is resized. frames: T of flat scenes; clips of a
             folder have their own. seed: of all draws. colour: whether examples have RGB.
+        kept: a folder in which a method may keep what it made of an example, for the next one to read; None = none.
 
     Raises:
         ValueError: nothing to read there, or a test split, which nothing may be fitted on.
@@ -60,7 +61,9 @@ class Examples:
         seed: int = 0,
         *,
         colour: bool = False,
+        kept: str | Path | None = None,
     ) -> None:
+        self.kept = None if kept is None else Path(kept)
         self.source, self.frames, self.seed, self.colour = str(source), frames, seed, colour
         self.size: tuple[int, int] = (int(size[0]), int(size[1]))
         refuse_test_split(self.source)
@@ -125,8 +128,12 @@ class MaskBatches:
     def __init__(self, examples: Examples, batch: int, frames: int) -> None:
         self.examples, self.batch, self.frames = examples, batch, frames
 
+    def numbers(self, step: int) -> range:
+        """The examples of a step."""
+        return range(step * self.batch, (step + 1) * self.batch)
+
     def __getitem__(self, step: int) -> Batch:
-        drawn = [self.examples[step * self.batch + k] for k in range(self.batch)]
+        drawn = [self.examples[number] for number in self.numbers(step)]
         at = [np.minimum(np.arange(self.frames), len(one.modal) - 1) for one in drawn]
         out = {}
         for name, kind in (("modal", np.bool_), ("amodal", np.bool_), ("depth", np.float16)):

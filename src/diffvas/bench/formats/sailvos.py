@@ -7,11 +7,13 @@ Predictions: {"(image_id, obj_id)": {"diffvas_res_rle": RLE}}, of any one size, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from diffvas.bench.formats.layout import one_per_frame, read_records, read_table, shape
 from diffvas.bench.predictions import MaskTruth, Prediction
+from diffvas.bench.storage import read_table
+from diffvas.data.records import checked_records, shape
+from diffvas.data.sailvos import read_head
 from diffvas.metrics.rle import check_rle
 
 KEYS = ("segmentation", "visible_mask", "image_ids", "obj_id", "image_file_names")
@@ -29,7 +31,7 @@ def read_annotations(path: str | Path) -> list[MaskTruth]:
     """
     truths: list[MaskTruth] = []
     clips: set[str] = set()
-    for i, record in enumerate(read_records(path, KEYS, "SAIL-VOS annotations")):
+    for i, record in enumerate(checked_records(path, KEYS, "SAIL-VOS annotations")):
         truth = _sequence(record, f"sequence {i} of '{path}'")
         if truth.clip in clips:
             raise ValueError(f"path: expected every sequence once in '{path}', got '{truth.clip}' a second time")
@@ -39,21 +41,13 @@ def read_annotations(path: str | Path) -> list[MaskTruth]:
 
 
 def _sequence(record: dict[str, Any], where: str) -> MaskTruth:
-    one_per_frame(record, ("segmentation", "visible_mask", "image_ids", "image_file_names"), where)
-    frames = tuple(f"({image}, {record['obj_id']})" for image in record["image_ids"])
-    if len(set(frames)) != len(frames):
-        raise ValueError(f"{where}: expected every image once, got {len(frames) - len(set(frames))} a second time")
-    size = None
+    head, size = read_head(record, where), None
     masks: dict[str, list[dict[str, Any]]] = {"segmentation": [], "visible_mask": []}
     for key, checked in masks.items():
-        for frame, rle in zip(frames, record[key], strict=True):
+        for frame, rle in zip(head.frames, record[key], strict=True):
             checked.append(check_rle(f"{where}, {key} of {frame}", rle, size))
             size = rle["size"]
-    images = tuple(str(name) for name in record["image_file_names"])
-    folder = PurePosixPath(images[0]).parent
-    scene = str(folder.parent if folder.name == "images" else folder)
-    clip = f"{scene}/{record['obj_id']}/{record['image_ids'][0]}"
-    return MaskTruth(clip, scene, frames, masks["segmentation"], masks["visible_mask"], images)
+    return MaskTruth(head.name, head.scene, head.frames, masks["segmentation"], masks["visible_mask"], head.images)
 
 
 class SailvosPredictions:

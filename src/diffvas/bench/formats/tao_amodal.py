@@ -8,16 +8,21 @@ Track ids: {str(video_id): first absolute track id}; relative id = track id - th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffvas.bench.formats.layout import one_per_frame, read_records, read_table, shape
-from diffvas.bench.score import Missing, Problems
-from diffvas.metrics.box import BoxScore, box_iou, check_boxes, mask_boxes
+from diffvas.bench import boxes
+from diffvas.bench.boxes import BoxResult
+from diffvas.bench.predictions import BoxTruth
+from diffvas.bench.score import Missing
+from diffvas.bench.storage import read_table
+from diffvas.data.records import checked_records, shape
+from diffvas.data.tao_amodal import read_head
+from diffvas.metrics.box import check_boxes, mask_boxes
 from diffvas.metrics.rle import check_rle
 
 F64 = NDArray[np.float64]
@@ -26,36 +31,21 @@ RESULT = "diffvas_res_bbox"
 
 
 @dataclass(frozen=True, eq=False)
-class BoxTruth:
-    """One object of one clip with its true boxes.
+class TaoTruth(BoxTruth):
+    """A sequence's boxes; its clip is called "VIDEO ID/TRACK ID/FIRST FRAME", its group is the video id."""
 
-    Attributes:
-        clip: "VIDEO ID/TRACK ID/FIRST FRAME". group: the video id. frames: T file names, without folders.
-        amodal, modal: (T, 4) float64 boxes (x, y, width, height); amodal ones may leave the image.
-    """
-
-    clip: str
-    group: str
-    frames: tuple[str, ...]
-    amodal: F64
-    modal: F64
     video_id: int
     track_id: int
 
-    @property
-    def visibility(self) -> float:
-        """Mean IoU of modal and amodal box, by which the reference sorts clips into ranges."""
-        return float(box_iou(self.amodal, self.modal).mean())
 
-
-def read_annotations(path: str | Path) -> list[BoxTruth]:
+def read_annotations(path: str | Path) -> list[TaoTruth]:
     """All sequences of an annotation file.
 
     Raises:
         ValueError: another layout, broken masks or boxes, lists of different lengths, a sequence that stands twice.
     """
-    truths: dict[str, BoxTruth] = {}
-    for i, record in enumerate(read_records(path, KEYS, "TAO-Amodal annotations")):
+    truths: dict[str, TaoTruth] = {}
+    for i, record in enumerate(checked_records(path, KEYS, "TAO-Amodal annotations")):
         truth = _sequence(record, f"sequence {i} of '{path}'")
         if truth.clip in truths:
             raise ValueError(f"path: expected every sequence once in '{path}', got '{truth.clip}' a second time")
@@ -63,83 +53,75 @@ def read_annotations(path: str | Path) -> list[BoxTruth]:
     return list(truths.values())
 
 
-def _sequence(record: dict[str, Any], where: str) -> BoxTruth:
-    one_per_frame(record, ("file_names", "rles", "amodal_bboxes"), where)
-    frames = tuple(PurePosixPath(str(name)).name for name in record["file_names"])
-    if len(set(frames)) != len(frames):
-        raise ValueError(f"{where}: expected every frame once, got {len(frames) - len(set(frames))} a second time")
-    size = [record["height"], record["width"]]
+def _sequence(record: dict[str, Any], where: str) -> TaoTruth:
+    head = read_head(record, where)
     masks = [
-        check_rle(f"{where}, visible mask of '{frame}'", {"size": size, "counts": counts})
-        for frame, counts in zip(frames, record["rles"], strict=True)
+        check_rle(f"{where}, visible mask of '{frame}'", rle) for frame, rle in zip(head.frames, head.rles, strict=True)
     ]
-    amodal = check_boxes(f"{where}, amodal_bboxes", record["amodal_bboxes"])
     video, track = record["video_id"], record["track_id"]
-    clip = f"{video}/{track}/{frames[0]}"
-    return BoxTruth(clip, str(video), frames, amodal, mask_boxes(masks), video, track)
+    size = (record["height"], record["width"])
+    return TaoTruth(head.name, head.group, head.frames, head.boxes, mask_boxes(masks), size, video, track)
 
 
-@dataclass
-class BoxResult:
-    """Scores of one method on all sequences: ``clips`` beside the scores' own, in the same order."""
+class TaoBoxes:
+    """The predictions of one file.
 
-    name: str
-    score: BoxScore = field(default_factory=BoxScore)
-    clips: list[BoxTruth] = field(default_factory=list)
-    problems: Problems = field(default_factory=Problems)
+    Args:
+        path: the file. track_ids: the file of first track ids per video.
+
+    Raises:
+        ValueError: another layout.
+    """
+
+    def __init__(self, path: str | Path, track_ids: str | Path) -> None:
+        self.name = Path(path).stem
+        self._path, self._ids = path, track_ids
+        self._first = read_table(track_ids, "first track ids, an object of 'video_id': track id")
+        self._found = read_table(path, f"TAO-Amodal predictions, an object of keys: {{'{RESULT}': box}}")
+
+    def get(self, truth: BoxTruth) -> tuple[F64, list[str]]:
+        """See ``boxes.BoxPredictions``; ValueError where a box is none."""
+        keys, found = self._keys(truth), truth.modal.copy()
+        for t, key in enumerate(keys):
+            if key in self._found:
+                found[t] = _box(self._found[key], key, self._path)
+        return found, [key for key in keys if key not in self._found]
+
+    def extra(self, truths: Sequence[BoxTruth]) -> list[str]:
+        """Keys that belong to no annotated frame."""
+        known = {key for truth in truths for key in self._keys(truth)}
+        return [key for key in self._found if key not in known]
+
+    def _keys(self, truth: BoxTruth) -> list[str]:
+        assert isinstance(truth, TaoTruth)
+        return prediction_keys(truth, self._first, self._ids)
 
 
 def score_boxes(
-    truths: Sequence[BoxTruth],
+    truths: Sequence[TaoTruth],
     predictions: str | Path,
     track_ids: str | Path | None = None,
     *,
     visibility: tuple[float, float] | None = None,
     missing: Missing = "refuse",
 ) -> BoxResult:
-    """Score a prediction file, or the modal boxes.
+    """Score a prediction file, or the modal boxes; see ``boxes.score_boxes``.
 
     Args:
-        truths: see :func:`read_annotations`.
-        predictions: a file, or "modal".
+        truths: see :func:`read_annotations`. predictions: a file, or "modal".
         track_ids: the file of first track ids per video; needed unless "modal".
-        visibility: only clips whose mean IoU of modal and amodal box is in this range, both ends included.
-        missing: "refuse" raises and names what is missing; "empty" takes the modal box there, which is what an empty
-            prediction becomes in this protocol.
 
     Raises:
         ValueError: another layout, boxes with NaN, missing frames (unless "empty").
     """
-    chosen = [t for t in truths if visibility is None or visibility[0] <= t.visibility <= visibility[1]]
     if str(predictions) == "modal":
-        result = BoxResult("modal")
-        for truth in chosen:
-            result.score.update(truth.modal, truth.amodal)
-        result.clips, result.problems.wanted = chosen, sum(len(t.frames) for t in chosen)
-        return result
+        return boxes.score_boxes(truths, boxes.ModalBoxes(), visibility=visibility)
     if track_ids is None:
         raise ValueError("track_ids: expected the file of first track ids per video, got none")
-    result = BoxResult(Path(predictions).stem)
-    first = read_table(track_ids, "first track ids, an object of 'video_id': track id")
-    found = read_table(predictions, f"TAO-Amodal predictions, an object of keys: {{'{RESULT}': box}}")
-    known = {key for truth in truths for key in prediction_keys(truth, first, track_ids)}
-    for truth in chosen:
-        keys = prediction_keys(truth, first, track_ids)
-        result.problems.wanted += len(keys)
-        result.problems.missing += [key for key in keys if key not in found]
-        boxes = truth.modal.copy()
-        for t, key in enumerate(keys):
-            if key in found:
-                boxes[t] = _box(found[key], key, predictions)
-        result.score.update(boxes, truth.amodal)
-        result.clips.append(truth)
-    result.problems.extra = [key for key in found if key not in known]
-    if missing == "refuse":
-        result.problems.refuse(result.name)
-    return result
+    return boxes.score_boxes(truths, TaoBoxes(predictions, track_ids), visibility=visibility, missing=missing)
 
 
-def prediction_keys(truth: BoxTruth, first: dict[str, Any], path: str | Path) -> list[str]:
+def prediction_keys(truth: TaoTruth, first: dict[str, Any], path: str | Path) -> list[str]:
     """The keys of a sequence's frames in a prediction file. Raises ValueError for a video without a first track id."""
     start = first.get(str(truth.video_id))
     if not isinstance(start, int):
