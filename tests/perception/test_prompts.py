@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from diffvas.perception.prompts import (
     ObjectPrompts,
     PointPrompt,
     TextPrompt,
-    add_prompt_arguments,
     check_prompts,
     group_prompts,
     parse_box,
@@ -178,14 +176,3 @@ def test_prompts_inside() -> None:
         check_prompts([], CLIP)
     with pytest.raises(ValueError, match="^object: expected distinct object ids"):
         check_prompts([ObjectPrompts(1, edges), ObjectPrompts(1, edges)], CLIP)
-
-
-def test_options_keep_their_order() -> None:
-    parser = argparse.ArgumentParser()
-    add_prompt_arguments(parser)
-    assert parser.parse_args([]).prompts is None
-    line = ["--object", "a", "--point", "0,1,2,-", "--box=0,1,1,5,5", "--object", "b", "--text", "the cup"]
-    assert parser.parse_args(line).prompts == [
-        ("object", "a"), ("point", "0,1,2,-"), ("box", "0,1,1,5,5"), ("object", "b"), ("text", "the cup"),
-    ]  # fmt: skip
-    assert parser.parse_args(["--point", "0,1,2"]).prompts == [("point", "0,1,2")]  # nothing left of the line before

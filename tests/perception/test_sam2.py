@@ -12,9 +12,13 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffvas import arrays
+from diffvas.cli import main
+from diffvas.masks import read_masks
 from diffvas.perception import tracking
+from diffvas.perception.frames import LazyClip
 from diffvas.perception.prompts import BoxPrompt, MaskPrompt, ObjectPrompts, PointPrompt, Prompt, TextPrompt
 from diffvas.perception.sam2 import Sam2Tracker
 from diffvas.types import Clip, ObjectTrack
@@ -259,3 +263,85 @@ def test_what_is_shown_comes_before_what_is_told() -> None:
 def test_where_several_are_the_highest_has_it() -> None:
     logits = np.array([[[1.0, -1.0, 2.0]], [[3.0, -2.0, 2.0]]])
     np.testing.assert_array_equal(tracking.exclusive(logits)[:, 0], [[False, False, True], [True, False, False]])
+
+
+def test_frame_by_frame_is_the_same(tracker: Sam2Tracker, clip: Clip) -> None:
+    """Read as needed and yielded as found: several objects, one of them first shown late and corrected earlier."""
+    late = (PointPrompt(4, 20, 20), PointPrompt(1, 30, 30, False))
+    prompts = [ObjectPrompts(i, given) for i, given in enumerate((POINTS, BOX, late), start=1)]
+    lazy = LazyClip(lambda numbers: (clip.frames_u8[t] for t in numbers), T, (H, W), keep=2)
+    masks = np.stack(list(tracker.stream(lazy, prompts)), 1)
+    np.testing.assert_array_equal(masks, [track.modal_masks for track in tracker.track(clip, prompts)])
+
+
+def test_an_object_added_later_leaves_the_others_alone(tracker: Sam2Tracker, clip: Clip) -> None:
+    alone = run(tracker, clip, (MaskPrompt(0, block()),))[0]
+    first, added = run(tracker, clip, (MaskPrompt(0, block()),), (PointPrompt(4, 50, 35), BoxPrompt(4, 40, 25, 58, 39)))
+    assert added.any() and not (first & added).any()
+    assert (first <= alone).all()  # what it lost, it lost to the other alone
+    np.testing.assert_array_equal(first | (alone & added), alone)
+
+
+def test_boxes_and_points_differ_and_points_add(tracker: Sam2Tracker, clip: Clip) -> None:
+    point, box, both, more = (
+        run(tracker, clip, given)[0]
+        for given in (
+            (PointPrompt(2, 10, 10),),
+            (BoxPrompt(2, 4, 4, 30, 30),),
+            (BoxPrompt(2, 4, 4, 30, 30), PointPrompt(2, 10, 10)),
+            (PointPrompt(2, 10, 10), PointPrompt(2, 40, 20)),
+        )
+    )
+    for one, other in ((point, box), (box, both), (point, more)):
+        assert (one[2] != other[2]).any()
+
+
+def test_points_and_boxes_reach_the_network_in_its_own_pixels(
+    tracker: Sam2Tracker, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 x 40 pixels become 128 x 128; a box is its corners with labels 2 and 3, before the points (SAM's order)."""
+    from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+
+    seen: list[dict[str, torch.Tensor]] = []
+    add = Sam2VideoInferenceSession.add_point_inputs
+
+    def spy(self: Any, obj_idx: int, frame_idx: int, inputs: dict[str, torch.Tensor]) -> Any:
+        seen.append(inputs)
+        return add(self, obj_idx, frame_idx, inputs)
+
+    monkeypatch.setattr(Sam2VideoInferenceSession, "add_point_inputs", spy)
+    run(tracker, clip, (BoxPrompt(0, 0, 0, 60, 40), PointPrompt(0, 30, 10, False), PointPrompt(0, 15, 20)))
+    (inputs,) = seen
+    assert inputs["point_labels"].tolist() == [[[2, 3, 0, 1]]]
+    np.testing.assert_allclose(inputs["point_coords"][0, 0], [[0, 0], [128, 128], [64, 32], [32, 64]], atol=1e-4)
+
+
+@pytest.mark.weights
+def test_through_the_command_line(
+    shared_model: Path,
+    tracker: Sam2Tracker,
+    clip: Clip,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """``diffvas complete --tracker FOLDER`` to its end: frames in a folder, every kind of prompt, masks on the disk."""
+    (tmp_path / "frames").mkdir()
+    for t, frame in enumerate(clip.frames_u8):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{t:05d}.png")
+    Image.fromarray(block()).save(tmp_path / "block.png")
+    monkeypatch.chdir(tmp_path)
+    words = ["--object", "a", "--point", "2,10,10", "--point", "2,40,30,-", "--object", "b", "--mask", "4,block.png"]
+    words += ["--object", "c", "--box", "0,3,4,30,30", "--tracker", str(shared_model), "--save-masks", "masks"]
+    words += ["--only-masks", "--samples", "1", "--steps", "1", "--device", "cpu", "--out", "out"]
+    status = main.main(["complete", "frames", *words])
+    err = capsys.readouterr().err
+    assert status == 0, err
+    assert f"tracker: SAM 2, {shared_model} (licence: see its card), float32 on cpu\n" in err
+    assert "objects: 1 = a, 2 = b, 3 = c\n" in err
+    wanted = run(tracker, clip, POINTS, (MaskPrompt(4, block()),), (BoxPrompt(0, 3, 4, 30, 30),))
+    for saved, found in zip(read_masks("masks", (H, W), T), wanted, strict=True):
+        np.testing.assert_array_equal(saved.modal_masks, found)
+    for number, found in enumerate(wanted, start=1):
+        amodal = np.stack([np.asarray(Image.open(f"out/{number}/amodal_masks/{t:05d}.png")) > 0 for t in range(T)])
+        assert (amodal >= found).all()  # what was tracked is what was completed

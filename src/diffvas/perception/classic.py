@@ -11,12 +11,13 @@ Nothing is random: the same clip and prompts give the same masks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from diffvas.perception.classic_click import Moment
 from diffvas.perception.classic_looks import (
     F64,
     NOWHERE,
@@ -30,8 +31,9 @@ from diffvas.perception.classic_looks import (
     scores_at,
 )
 from diffvas.perception.classic_start import discs, first_mask
+from diffvas.perception.frames import Frames
 from diffvas.perception.prompts import ObjectPrompts, TextPrompt, check_prompts
-from diffvas.types import F32, Bool, Clip, ObjectTrack
+from diffvas.types import F32, Bool, ObjectTrack
 
 Progress = Callable[[str, int, int], None]
 
@@ -179,6 +181,16 @@ def _places(size: tuple[int, int], pose: F64) -> tuple[F64, F64]:
     return (pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]), (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2])
 
 
+def _pack(logits: F32) -> bytes:
+    """Log odds as whole 127ths of their limit: most of a frame is one value, so that little is left of it."""
+    return zlib.compress(np.round(logits * (127 / _SURE)).astype(np.int8).tobytes(), 1)
+
+
+def _unpack(packed: bytes, size: tuple[int, int]) -> F32:
+    """(h, w) float32, in 127ths of the limit."""
+    return np.frombuffer(zlib.decompress(packed), np.int8).reshape(size).astype(np.float32)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # the tracker
 
@@ -189,7 +201,7 @@ class ClassicTracker:
     description = "classic (no weights): colour, texture, optical flow"
 
     def track(
-        self, clip: Clip, prompts: Sequence[ObjectPrompts], progress: Progress | None = None
+        self, clip: Frames, prompts: Sequence[ObjectPrompts], progress: Progress | None = None
     ) -> list[ObjectTrack]:
         """Track objects through a clip, forwards and backwards from where they are prompted.
 
@@ -203,17 +215,29 @@ class ClassicTracker:
         Raises:
             ValueError: prompts outside the clip, a text, or no object under a point or in a box.
         """
+        masks = np.zeros((len(prompts), clip.num_frames, *clip.size), bool)
+        for t, frame_masks in enumerate(self.stream(clip, prompts, progress)):
+            masks[:, t] = frame_masks
+        return [ObjectTrack(item.object_id, track) for item, track in zip(prompts, masks, strict=True)]
+
+    def stream(
+        self, clip: Frames, prompts: Sequence[ObjectPrompts], progress: Progress | None = None
+    ) -> Iterator[Bool]:
+        """As :meth:`track`, frame by frame: (N, H, W) bool. All frames are looked at before the first comes.
+
+        What is held meanwhile is a few kilobytes per object and frame.
+        """
         check_prompts(prompts, clip)
         for item in prompts:
             if item.text is not None:
                 raise ValueError(f"text: a text prompt with no text model: classic takes no words, got {item.text!r}")
-        return _Walk(clip, prompts, progress).tracks()
+        return _Walk(clip, prompts, progress).masks()
 
 
 class _Walk:
     """One clip's objects, tracked once forwards and, where needed, once backwards."""
 
-    def __init__(self, clip: Clip, prompts: Sequence[ObjectPrompts], progress: Progress | None) -> None:
+    def __init__(self, clip: Frames, prompts: Sequence[ObjectPrompts], progress: Progress | None) -> None:
         self.clip, self.prompts, self.progress = clip, prompts, progress
         shrink = min(1.0, WORK_SIDE / max(clip.size))
         self.size = max(_LEAST, round(clip.height * shrink)), max(_LEAST, round(clip.width * shrink))
@@ -226,19 +250,21 @@ class _Walk:
         self.forward_order = range(min(self.first), clip.num_frames)
         self.backward_order = range(last, -1, -1) if last > 0 else range(0)
 
-    def tracks(self) -> list[ObjectTrack]:
+    def masks(self) -> Iterator[Bool]:
+        """(N, H, W) bool, frame by frame."""
         forward = self._sweep(self.forward_order, self.first, [{} for _ in self.prompts])
         anchors = [{t: forward[i][t] for t in frames if t >= self.first[i]} for i, frames in enumerate(self.frames)]
         backward = self._sweep(self.backward_order, self.last, anchors)
-        masks = np.zeros((len(self.prompts), self.clip.num_frames, *self.clip.size), bool)
+        seen = np.zeros(len(self.prompts), bool)
         for t in range(self.clip.num_frames):
             logits = [self._blend(i, t, forward[i].get(t), backward[i].get(t)) for i in range(len(self.prompts))]
-            masks[:, t] = self._full_size(t, logits)
+            masks = self._full_size(t, logits)
+            seen |= masks.any((1, 2))
             self._tick()
-        for item, track in zip(self.prompts, masks, strict=True):
-            if not track.any():
+            yield masks
+        for item, visible in zip(self.prompts, seen, strict=True):
+            if not visible:
                 raise ValueError(f"object: expected something visible of object '{item.name}', got nothing")
-        return [ObjectTrack(item.object_id, track) for item, track in zip(self.prompts, masks, strict=True)]
 
     def _tick(self) -> None:
         self.done += 1
@@ -246,13 +272,13 @@ class _Walk:
             self.progress("track", self.done, len(self.forward_order) + len(self.backward_order) + self.clip.num_frames)
 
     def _sweep(
-        self, order: range, starts: Sequence[int], anchors: Sequence[dict[int, NDArray[np.int8]]]
-    ) -> list[dict[int, NDArray[np.int8]]]:
-        """Log odds of every object, as whole 127ths of the limit, from its start on in this order of frames.
+        self, order: range, starts: Sequence[int], anchors: Sequence[dict[int, bytes]]
+    ) -> list[dict[int, bytes]]:
+        """Log odds of every object, packed, from its start on in this order of frames.
 
         ``anchors`` are prompted frames that an earlier sweep has settled.
         """
-        found: list[dict[int, NDArray[np.int8]]] = [{} for _ in self.prompts]
+        found: list[dict[int, bytes]] = [{} for _ in self.prompts]
         objects = [_Object() for _ in self.prompts]
         old: Frame | None = None
         for t in order:
@@ -266,12 +292,12 @@ class _Walk:
             prompted = [i for i in active if t in self.frames[i]]
             for i in prompted:
                 if t in anchors[i]:
-                    objects[i].start(new, anchors[i][t] > 0)
+                    objects[i].start(new, _unpack(anchors[i][t], self.size) > 0)
                 else:
                     objects[i].start(new, self._prompted(i, t, new, objects[i].logits if found[i] else None))
             self._compete([objects[i] for i in active], [i in prompted for i in active], new)
             for i in active:
-                found[i][t] = np.round(objects[i].logits * (127 / _SURE)).astype(np.int8)
+                found[i][t] = _pack(objects[i].logits)
             old = new
             self._tick()
         return found
@@ -279,6 +305,7 @@ class _Walk:
     def _prompted(self, i: int, t: int, frame: Frame, prior: F32 | None) -> Bool:
         """The mask of object i in its prompted frame t."""
         others = np.zeros(self.size, bool)
+        moment = Moment(self.clip.frames_u8.__getitem__, t, self.clip.num_frames)
         for j, frames in enumerate(self.frames):
             given = frames.get(t)
             if j == i or given is None:
@@ -286,9 +313,9 @@ class _Walk:
             spots = [(p.x * self.scale[1], p.y * self.scale[0]) for p in given.points if p.positive]
             others |= discs(spots, self.size)
             if given.mask is not None:
-                others |= first_mask(frame, given, self.scale, others, None)
+                others |= first_mask(moment, frame, given, self.scale, others, None)
         given = self.frames[i][t]
-        mask = first_mask(frame, given, self.scale, others, prior)
+        mask = first_mask(moment, frame, given, self.scale, others, prior)
         if not mask.any() and given.starts:
             prompt = next(p for p in self.prompts[i].prompts if not isinstance(p, TextPrompt) and p.frame == t)
             raise ValueError(
@@ -308,17 +335,18 @@ class _Walk:
             else:
                 item.settle(frame, rivals_win)
 
-    def _blend(self, i: int, t: int, forward: NDArray[np.int8] | None, backward: NDArray[np.int8] | None) -> F32:
+    def _blend(self, i: int, t: int, forward: bytes | None, backward: bytes | None) -> F32:
         """The two directions between two prompted frames, each by its nearness; one alone elsewhere."""
         if forward is None or backward is None:
             known = forward if backward is None else backward
-            return np.full(self.size, -127, np.float32) if known is None else known.astype(np.float32)
+            return np.full(self.size, -127, np.float32) if known is None else _unpack(known, self.size)
         before = max((p for p in self.frames[i] if p <= t), default=t)
         after = min((p for p in self.frames[i] if p >= t), default=t)
         share = 0.5 if after == before else (t - before) / (after - before)
         if t < self.first[i]:
             share = 1.0
-        return ((1.0 - share) * forward + share * backward).astype(np.float32)
+        odds = (1.0 - share) * _unpack(forward, self.size) + share * _unpack(backward, self.size)
+        return odds.astype(np.float32)
 
     def _full_size(self, t: int, logits: Sequence[F32]) -> Bool:
         """(N, H, W) masks from (h, w) log odds; edges follow the frame at its own size."""

@@ -112,12 +112,13 @@ class Frame:
 _RNG = np.random.default_rng(20240607)
 _WAVES = _RNG.standard_normal((13, _FOURIER)).astype(np.float32)
 _PHASES = _RNG.uniform(0, 2 * np.pi, _FOURIER).astype(np.float32)
+_WAVES = np.concatenate([_WAVES, _RNG.standard_normal((4, _FOURIER)).astype(np.float32)])  # of motion, where known
 _PLACE = 1.2  # weight of the place in the object among the features
 
 
 def _fourier(x: F32) -> F32:
-    """(n, 13) to (n, D)."""
-    waves: F32 = np.cos(x @ _WAVES + _PHASES)
+    """(n, 13 or more) to (n, D)."""
+    waves: F32 = np.cos(x @ _WAVES[: x.shape[1]] + _PHASES)
     return waves * np.float32(np.sqrt(2.0 / _FOURIER))
 
 
@@ -130,7 +131,7 @@ class Appearance:
     weights: F32 | None = None
 
     def learn(self, x: F32, labels: Bool, *, prompted: bool) -> None:
-        """Add pixels: (n, 13) features and (n,) labels; the two classes get equal weight."""
+        """Add pixels: (n, 13 to 17) features and (n,) labels; the two classes get equal weight."""
         count = int(labels.sum())
         if count == 0 or count == len(labels):
             return
@@ -160,7 +161,7 @@ class Appearance:
 # flow
 
 
-def _flow(source: Frame, target: Frame) -> F32:
+def flow(source: Frame, target: Frame) -> F32:
     """(h, w, 2) float32: where each pixel of ``source`` is in ``target``, minus its own place."""
     engine = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return engine.calc(source.grey, target.grey, None)
@@ -175,7 +176,7 @@ class Motion:
 
     @classmethod
     def between(cls, old: Frame, new: Frame) -> Motion:
-        back, forth = _flow(new, old), _flow(old, new)
+        back, forth = flow(new, old), flow(old, new)
         height, width = new.size
         grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
         source = grid + back

@@ -7,11 +7,7 @@ and the hub's client are imported when a model is loaded.
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from diffvas import arrays, video
+from diffvas.model_files import AbsentError, ModelFiles, quiet, reason
 from diffvas.types import F32, U8, Clip
 
 if TYPE_CHECKING:
@@ -42,20 +39,15 @@ DEPTH_MODELS: dict[str, DepthModelInfo] = {
     "large": DepthModelInfo("depth-anything/Depth-Anything-V2-Large-hf", "CC-BY-NC-4.0, not for commercial use"),
 }
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_CONFIGS = ("config.json", "preprocessor_config.json")
-_WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"  # of weights in several files
-_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _INSTEAD = "give depth by --depth FOLDER, or --depth none"
-
-
-class _AbsentError(ValueError):
-    """A model of the hub is neither in its cache nor to be downloaded; anything else wrong with it is a ValueError."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"depth: {reason}; {_INSTEAD}")
-        self.reason = reason
+_FILES = ModelFiles(
+    what="depth",
+    known=DEPTH_MODELS,
+    others=("auto", "none"),
+    a_path="a path that exists",
+    instead=_INSTEAD,
+    configs=("config.json", "preprocessor_config.json"),
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -87,7 +79,7 @@ def resolve_depth(
         return _read(path, clip)
     try:
         estimator = load_depth_model("small" if text == "auto" else text, device)
-    except _AbsentError as error:
+    except AbsentError as error:
         if text != "auto":
             raise
         return None, f"depth: none (auto: {error.reason}; give --depth FOLDER, or a model id)"
@@ -111,92 +103,8 @@ def find_local_depth_model() -> str | None:
 
     Small alone: ``auto`` must not depend on what else was downloaded, and the others' licences forbid some uses.
     """
-    folder = _cached(DEPTH_MODELS["small"].id)
+    folder = _FILES.cached(DEPTH_MODELS["small"].id)
     return None if folder is None else str(folder)
-
-
-def _missing(folder: Path) -> list[str]:
-    """The files of a model that a folder lacks."""
-    missing = [name for name in _CONFIGS if not (folder / name).is_file()]
-    if (folder / _WEIGHTS).is_file():
-        return missing
-    if not (folder / _INDEX).is_file():
-        return [*missing, _WEIGHTS]
-    try:
-        shards = set(json.loads((folder / _INDEX).read_text("utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return [*missing, f"a readable {_INDEX}"]
-    return missing + sorted(shard for shard in shards if not (folder / shard).is_file())
-
-
-def _cached(model_id: str) -> Path | None:
-    """The snapshot of a hub's model in the cache, if it is whole."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(model_id, local_files_only=True))
-    except (OSError, ValueError):  # not there, or no id that the hub could have
-        return None
-    return None if _missing(folder) else folder
-
-
-def _download(model_id: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
-
-    try:
-        folder = Path(snapshot_download(model_id, allow_patterns=[*_CONFIGS, "model*.safetensors", _INDEX]))
-    except Exception as error:  # the hub's, the network's and the disk's errors have no base of their own
-        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else _reason(error)
-        raise _AbsentError(f"{model_id!r} is neither a path, nor cached, nor to be had from the hub ({why})") from error
-    # without a network, the client is content with the parts that an interrupted download left
-    if missing := _missing(folder):
-        lacks = " and ".join(missing)
-        raise _AbsentError(f"{model_id!r} from the hub or its cache lacks {lacks} (only safetensors are read)")
-    return folder
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of what a library says was the cause, short enough to stand within a sentence."""
-    error = error.__cause__ or error
-    text = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    text = text if len(text) <= 160 else f"{text[:157]}..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _locate(name: str) -> tuple[Path, str, str]:
-    """The folder of a model, what to call it (a hub's id with its revision), and the licence of its weights."""
-    info = DEPTH_MODELS.get(name)
-    model_id = name if info is None else info.id
-    if info is None and Path(name).is_dir():
-        folder = Path(name)
-        _check_files(folder)
-        return folder, str(folder), "licence: see its card"
-    if not _HUB_ID.fullmatch(model_id):
-        near = difflib.get_close_matches(name, ["auto", "none", *DEPTH_MODELS], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(
-            f"depth: expected auto, none, {', '.join(DEPTH_MODELS)}, a path that exists or a hub id (owner/name), "
-            f"got {name!r}{hint}"
-        )
-    # the cache first: what was used yesterday is used today, with a network and without
-    folder = _cached(model_id) or _download(model_id)
-    licences = {known.id: known.licence for known in DEPTH_MODELS.values()}
-    return folder, f"{model_id}@{folder.name[:7]}", licences.get(model_id, "licence: see its card")
-
-
-def _check_files(folder: Path) -> None:
-    missing = _missing(folder)
-    if not missing:
-        return
-    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
-    if missing == [_WEIGHTS] and pickles:
-        raise ValueError(
-            f"depth: expected weights in {_WEIGHTS}, got {', '.join(pickles)} in '{folder}': pickle files can run any "
-            "program when they are read, so they are refused; convert them to safetensors"
-        )
-    raise ValueError(
-        f"depth: expected {', '.join(_CONFIGS)} and {_WEIGHTS} in '{folder}', got no {' and no '.join(missing)}"
-    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -219,7 +127,7 @@ def load_depth_model(
         ValueError: an unknown name, a model that is not to be had (the message says how to go on without), files that
             are missing, damaged, pickles or another architecture's, a metric model, or a device that is not there.
     """
-    folder, name, licence = _locate(str(name_or_path))
+    folder, name, licence = _FILES.locate(str(name_or_path))
     import torch
 
     from diffvas.devices import pick_device, pick_dtype
@@ -237,18 +145,8 @@ def load_depth_model(
     return DepthEstimator(model.to(place), preparation, place, words)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"depth: expected readable JSON in '{path}', got {_reason(error)}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"depth: expected a JSON object in '{path}', got {type(content).__name__}")
-    return content
-
-
 def _check_architecture(path: Path) -> None:
-    config = _read_json(path)
+    config = _FILES.read_json(path)
     kind, backbone = config.get("model_type"), config.get("backbone_config")
     if kind != "depth_anything":
         raise ValueError(f"depth: expected a Depth Anything model (depth_anything), got {kind!r} in '{path}'")
@@ -267,12 +165,12 @@ def _load_network(folder: Path) -> Any:
     try:
         from transformers import DepthAnythingForDepthEstimation
 
-        with _quiet():
+        with quiet():
             model, report = DepthAnythingForDepthEstimation.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
     except Exception as error:  # what a broken file raises differs by library; so does what a broken torchvision raises
-        raise ValueError(f"depth: the model in '{folder}' cannot be loaded ({_reason(error)})") from error
+        raise ValueError(f"depth: the model in '{folder}' cannot be loaded ({reason(error)})") from error
     # the mask token is for training alone
     missing = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
     for word, keys in (("missing", missing), ("unexpected", sorted(report["unexpected_keys"]))):
@@ -280,22 +178,6 @@ def _load_network(folder: Path) -> Any:
             some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
             raise ValueError(f"depth: expected the weights of its config in '{folder}', got {len(keys)} {word}: {some}")
     return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars and no reports of transformers while it loads: what is wrong is raised."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -327,7 +209,7 @@ class Preparation:
         Raises:
             ValueError: unreadable, or a preparation other than resizing, scaling and normalising.
         """
-        config = _read_json(path)
+        config = _FILES.read_json(path)
         steps = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_pad": False, "do_center_crop": False}
         wrong = [name for name, wanted in steps.items() if bool(config.get(name, wanted)) != wanted]
         if wrong:

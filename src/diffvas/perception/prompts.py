@@ -10,16 +10,15 @@ that 0, 0, width, height is the whole frame.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from diffvas.types import Bool, Clip
+from diffvas.perception.frames import Frames
+from diffvas.types import Bool
 from diffvas.video import open_image
 
 MAX_OBJECTS = 255  # as many as a label image can hold
@@ -174,7 +173,7 @@ class ObjectPrompts:
         return FramePrompts(points, boxes[0] if boxes else None, masks[0].mask if masks else None)
 
 
-def check_prompts(objects: Sequence[ObjectPrompts], clip: Clip) -> None:
+def check_prompts(objects: Sequence[ObjectPrompts], clip: Frames) -> None:
     """Raise unless there are objects, with distinct ids, and every prompt lies inside the clip and its frames.
 
     Raises:
@@ -191,7 +190,7 @@ def check_prompts(objects: Sequence[ObjectPrompts], clip: Clip) -> None:
                 _check_place(prompt, clip)
 
 
-def _check_place(prompt: FramePrompt, clip: Clip) -> None:
+def _check_place(prompt: FramePrompt, clip: Frames) -> None:
     if not 0 <= prompt.frame < clip.num_frames:
         kind = str(prompt).split(" ", 1)[0]
         raise ValueError(f"{kind}: expected a frame from 0 to {clip.num_frames - 1} of the clip, got '{prompt}'")
@@ -332,27 +331,3 @@ def group_prompts(words: Sequence[tuple[str, str]]) -> list[ObjectPrompts]:
     if len(groups) > MAX_OBJECTS:
         raise ValueError(f"object: expected at most {MAX_OBJECTS} objects, got {len(groups)}")
     return [ObjectPrompts(number, tuple(items), key) for number, (key, items) in enumerate(groups.items(), start=1)]
-
-
-class _InOrder(argparse.Action):
-    """Collects the options in one list, because their order says which prompt belongs to which object."""
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        kind = str(option_string).lstrip("-")
-        namespace.prompts = [*(namespace.prompts or []), (kind, str(values))]
-
-
-def add_prompt_arguments(group: Any) -> None:
-    """Add ``--point``, ``--box``, ``--mask``, ``--text`` and ``--object`` to a parser or a group of one.
-
-    ``namespace.prompts`` is then what :func:`group_prompts` takes, or None.
-    """
-    helps = (
-        ("--point", "T,X,Y[,+|-]", "a pixel of the object (or, with -, of something else) on frame T, from 0"),
-        ("--box", "T,X0,Y0,X1,Y1", "a box around the object on frame T"),
-        ("--mask", "T,FILE", "what is visible of the object on frame T, as an image"),
-        ("--text", "WORDS", 'every object that the words fit, e.g. "the red cup" (SAM 3)'),
-        ("--object", "NAME", "the prompts after this belong to the object NAME; without it, all to one"),
-    )
-    for option, metavar, text in helps:
-        group.add_argument(option, metavar=metavar, dest="prompts", action=_InOrder, default=None, help=text)

@@ -7,15 +7,16 @@ conditions the memory; one with negative points alone corrects what was tracked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diffvas.perception import tracking
+from diffvas.perception.frames import Frames
 from diffvas.perception.prompts import FramePrompts, ObjectPrompts, check_prompts
-from diffvas.types import Clip, ObjectTrack
+from diffvas.types import Bool, ObjectTrack
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +44,21 @@ class Sam2Tracker:
         return cls(*tracking.load_network("Sam2VideoModel", folder, place), place, words)
 
     def track(
-        self, clip: Clip, prompts: Sequence[ObjectPrompts], progress: tracking.Progress | None = None
+        self, clip: Frames, prompts: Sequence[ObjectPrompts], progress: tracking.Progress | None = None
     ) -> list[ObjectTrack]:
         """See :class:`tracking.Tracker`. Takes points, boxes and masks; a given mask is returned as it came."""
+        masks = np.zeros((len(prompts), clip.num_frames, *clip.size), bool)
+        for t, frame_masks in enumerate(self.stream(clip, prompts, progress)):
+            masks[:, t] = frame_masks
+        return [ObjectTrack(item.object_id, track) for item, track in zip(prompts, masks, strict=True)]
+
+    def stream(
+        self, clip: Frames, prompts: Sequence[ObjectPrompts], progress: tracking.Progress | None = None
+    ) -> Iterator[Bool]:
+        """As :meth:`track`, frame by frame: (N, H, W) bool. All frames are looked at before the first comes.
+
+        What is held meanwhile is the network's mask per object and frame, in 16 bits: 128 KiB of the published ones.
+        """
         check_prompts(prompts, clip)
         for item in prompts:
             if item.text is not None:
@@ -60,7 +73,7 @@ class Sam2Tracker:
                 run.session.cache = cache  # the image encoder once per frame, for all objects
             self._condition(runs)
             self._sweep(runs, clip.num_frames, progress)
-            return self._tracks(runs, clip)
+        return self._masks(runs, clip)
 
     def _condition(self, runs: Sequence[_Run]) -> None:
         """Run all frames whose prompts can stand alone: memory has them all before anything is tracked."""
@@ -86,23 +99,25 @@ class Sam2Tracker:
                 if progress is not None:
                     progress("track", done, len(forward) + len(backward))
 
-    def _tracks(self, runs: Sequence[_Run], clip: Clip) -> list[ObjectTrack]:
+    def _masks(self, runs: Sequence[_Run], clip: Frames) -> Iterator[Bool]:
         import torch
 
-        masks = np.zeros((len(runs), clip.num_frames, *clip.size), bool)
+        seen = np.zeros(len(runs), bool)
         for t in range(clip.num_frames):
-            logits = tracking.enlarge(torch.stack([run.logits[t] for run in runs]), clip.size)
+            with torch.inference_mode():
+                logits = tracking.enlarge(torch.stack([run.logits[t] for run in runs]), clip.size)
             for k, run in enumerate(runs):
                 given = run.frames_given.get(t)
                 if given is not None and given.mask is not None:
                     logits[k] = np.where(given.mask, 1e4, -1e4)
-            masks[:, t] = tracking.exclusive(logits)
-        for run, track in zip(runs, masks, strict=True):
-            if not track.any():
+            masks = tracking.exclusive(logits)
+            seen |= masks.any((1, 2))
+            yield masks
+        for run, visible in zip(runs, seen, strict=True):
+            if not visible:
                 raise ValueError(
                     f"object: expected something visible of object '{run.item.name}', got nothing anywhere"
                 )
-        return [ObjectTrack(run.item.object_id, track) for run, track in zip(runs, masks, strict=True)]
 
 
 class _Run:

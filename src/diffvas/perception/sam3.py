@@ -7,16 +7,18 @@ installed, and nothing is downloaded and run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from diffvas.model_files import reason
 from diffvas.perception import tracking
+from diffvas.perception.frames import Frames
 from diffvas.perception.prompts import ObjectPrompts, check_prompts
-from diffvas.types import Bool, Clip, ObjectTrack
+from diffvas.types import Bool, ObjectTrack
 
 if TYPE_CHECKING:
     import torch
@@ -79,13 +81,13 @@ class Sam3Tracker:
 
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # what a broken file raises differs by library
-            why = tracking.reason(error)
+            why = reason(error)
             raise ValueError(f"tracker: the tokenizer in '{folder}' cannot be loaded ({why})") from error
         model, dtype = tracking.load_network("Sam3VideoModel", folder, place)
         return cls(model, dtype, tokenizer, place, words)
 
     def track(
-        self, clip: Clip, prompts: Sequence[ObjectPrompts], progress: tracking.Progress | None = None
+        self, clip: Frames, prompts: Sequence[ObjectPrompts], progress: tracking.Progress | None = None
     ) -> list[ObjectTrack]:
         """See :class:`tracking.Tracker`. Takes texts alone.
 
@@ -117,7 +119,14 @@ class Sam3Tracker:
                 tracks.append(ObjectTrack(item.object_id if place == 0 else used, own[key]))
         return tracks
 
-    def _session(self, clip: Clip, prompts: Sequence[ObjectPrompts]) -> Any:
+    def stream(
+        self, clip: Frames, prompts: Sequence[ObjectPrompts], progress: tracking.Progress | None = None
+    ) -> Iterator[Bool]:
+        """:meth:`track`'s masks frame by frame, (N, H, W) bool; all are in memory, since N shows only in the end."""
+        tracks = self.track(clip, prompts, progress)
+        return (np.stack([track.modal_masks[t] for track in tracks]) for t in range(clip.num_frames))
+
+    def _session(self, clip: Frames, prompts: Sequence[ObjectPrompts]) -> Any:
         from transformers.models.sam3_video import modeling_sam3_video as code
 
         code.cv_utils_kernel = _Helpers()
@@ -140,7 +149,7 @@ class Sam3Tracker:
             session.prompt_attention_masks[number] = tokens.attention_mask
         return session
 
-    def _propagate(self, session: Any, clip: Clip, progress: tracking.Progress | None) -> dict[int, Bool]:
+    def _propagate(self, session: Any, clip: Frames, progress: tracking.Progress | None) -> dict[int, Bool]:
         """(T, H, W) masks by the model's own object numbers, of objects that are seen at all."""
         import torch
 

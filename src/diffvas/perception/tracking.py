@@ -7,10 +7,6 @@ do not depend on whether torchvision is installed. torch and transformers are im
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from PIL import Image
 
+from diffvas.model_files import AbsentError, ModelFiles, quiet, reason
+from diffvas.perception.frames import Frames
 from diffvas.perception.prompts import ObjectPrompts, check_prompts
-from diffvas.types import Clip, ObjectTrack
+from diffvas.types import Bool, ObjectTrack
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +36,7 @@ class Tracker(Protocol):
     description: str
 
     def track(
-        self, clip: Clip, prompts: Sequence[ObjectPrompts], progress: Progress | None = None
+        self, clip: Frames, prompts: Sequence[ObjectPrompts], progress: Progress | None = None
     ) -> list[ObjectTrack]:
         """Track objects through a whole clip, before and after the frames where they are prompted.
 
@@ -51,6 +49,12 @@ class Tracker(Protocol):
         Raises:
             ValueError: prompts outside the clip, of a kind that the tracker does not know, or with no object there.
         """
+        ...
+
+    def stream(
+        self, clip: Frames, prompts: Sequence[ObjectPrompts], progress: Progress | None = None
+    ) -> Iterator[Bool]:
+        """The same masks frame by frame, (N, H, W) bool; a ValueError may come with the first, or after the last."""
         ...
 
 
@@ -71,18 +75,14 @@ TRACKERS: dict[str, TrackerInfo] = {
     "sam3": TrackerInfo("facebook/sam3", "SAM License, by Meta; to be accepted on its page", "sam3_video"),
 }
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_WORDS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
-_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-
-
-class AbsentError(ValueError):
-    """A model of the hub is neither in its cache nor to be downloaded; anything else wrong with it is a ValueError."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"tracker: {reason}; use --tracker classic, or give masks by --masks")
-        self.reason = reason
+_FILES = ModelFiles(
+    what="tracker",
+    known=TRACKERS,
+    others=("auto", "classic"),
+    a_path="a folder with a model",
+    instead="use --tracker classic, or give masks by --masks",
+    extras=("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json"),
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,8 +119,9 @@ def load_tracker(name: str = "auto", device: str | torch.device = "auto") -> tup
 
 
 def _load_network_tracker(name: str, device: str | torch.device) -> Tracker:
-    folder, words = locate(name)
-    kind = read_json(folder / "config.json").get("model_type")
+    folder, name, licence = _FILES.locate(name)
+    words = f"{name} ({licence})"
+    kind = _FILES.read_json(folder / "config.json").get("model_type")
     if kind == "sam2_video":
         from diffvas.perception.sam2 import Sam2Tracker
 
@@ -133,11 +134,11 @@ def _load_network_tracker(name: str, device: str | torch.device) -> Tracker:
 
 
 def track_prompts(
-    clip: Clip,
+    clip: Frames,
     prompts: Sequence[ObjectPrompts],
     tracker: str = "auto",
     *,
-    text_tracker: str = "sam3",
+    text_tracker: str | None = None,
     device: str | torch.device = "auto",
     progress: Progress | None = None,
 ) -> tuple[list[ObjectTrack], list[str]]:
@@ -145,7 +146,8 @@ def track_prompts(
 
     Args:
         clip: the frames. prompts: objects shown on frames, texts, or both. tracker: what follows objects shown on
-            frames, see :func:`load_tracker`. text_tracker: what finds texts; asked for only if there are any.
+            frames, see :func:`load_tracker`. text_tracker: what finds texts; asked for only if there are any. None is
+            ``tracker`` where all prompts are texts and it is not ``auto``, otherwise ``sam3``.
         device: for networks. progress: called as ("track", done, total), or ("find", ...) for texts.
 
     Returns:
@@ -164,7 +166,7 @@ def track_prompts(
     lines: list[str] = []
     if told:
         # before the rest, because it is what can be missing
-        finder, line = _load_finder(told, text_tracker, device)
+        finder, line = _load_finder(told, text_tracker or ("sam3" if shown or tracker == "auto" else tracker), device)
         lines.append(line)
         tracks += finder.track(clip, told, None if progress is None else _renamed(progress, "find"))
     if shown:
@@ -174,12 +176,40 @@ def track_prompts(
     return sorted(tracks, key=lambda track: track.object_id), lines
 
 
+def stream_prompts(
+    clip: Frames,
+    prompts: Sequence[ObjectPrompts],
+    tracker: str = "auto",
+    *,
+    device: str | torch.device = "auto",
+    progress: Progress | None = None,
+) -> tuple[list[int], Iterator[Bool], list[str]]:
+    """As :func:`track_prompts`, for clips of any length.
+
+    Returns:
+        The objects' ids, ascending; their masks, (N, H, W) bool per frame in that order; and the lines. With texts all
+        masks are in memory, as SAM 3 gives them; otherwise what :meth:`Tracker.stream` holds.
+    """
+    check_prompts(prompts, clip)
+    if any(item.text is not None for item in prompts):
+        tracks, lines = track_prompts(clip, prompts, tracker, device=device, progress=progress)
+        frames = (np.stack([track.modal_masks[t] for track in tracks]) for t in range(clip.num_frames))
+        return [track.object_id for track in tracks], frames, lines
+    prompts = sorted(prompts, key=lambda item: item.object_id)
+    follower, line = load_tracker(tracker, device)
+    return [item.object_id for item in prompts], follower.stream(clip, prompts, progress), [line]
+
+
 def _load_finder(told: Sequence[ObjectPrompts], name: str, device: str | torch.device) -> tuple[Tracker, str]:
-    try:
-        finder, line = load_tracker(name, device)
-    except AbsentError as error:
-        raise ValueError(f"text: a text prompt with no text model: {error.reason}") from error
-    if name == "classic" or "sam3" not in type(finder).__module__:
+    known = TRACKERS.get(name)
+    wordless = name == "classic" or (known is not None and known.kind != "sam3_video")
+    if not wordless:
+        try:
+            finder, line = load_tracker(name, device)
+        except AbsentError as error:
+            raise ValueError(f"text: a text prompt with no text model: {error.reason}") from error
+        wordless = "sam3" not in type(finder).__module__
+    if wordless:
         raise ValueError(f"text: a text prompt with no text model: {name!r} takes no words, got {told[0].text!r}")
     return finder, line
 
@@ -209,106 +239,7 @@ def merge(first: Sequence[ObjectTrack], second: Sequence[ObjectTrack]) -> list[O
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# where models are
-
-
-def locate(name: str) -> tuple[Path, str]:
-    """The folder of a model, and words for it: a hub's id with its revision, or the folder, and the licence.
-
-    Raises:
-        ValueError: an unknown name, or a folder that lacks files. AbsentError: the hub's, and not to be had.
-    """
-    info = TRACKERS.get(name)
-    model_id = name if info is None else info.id
-    if info is None and Path(name).is_dir():
-        folder = Path(name)
-        _check_files(folder)
-        return folder, f"{folder} (licence: see its card)"
-    if not _HUB_ID.fullmatch(model_id):
-        near = difflib.get_close_matches(name, ["auto", "classic", *TRACKERS], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(
-            f"tracker: expected auto, classic, {', '.join(TRACKERS)}, a folder with a model or a hub id (owner/name), "
-            f"got {name!r}{hint}"
-        )
-    # the cache first: what was used yesterday is used today, with a network and without
-    place = _cached(model_id) or _download(model_id)
-    licences = {known.id: known.licence for known in TRACKERS.values()}
-    return place, f"{model_id}@{place.name[:7]} ({licences.get(model_id, 'licence: see its card')})"
-
-
-def _missing(folder: Path) -> list[str]:
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    if (folder / _WEIGHTS).is_file():
-        return missing
-    if not (folder / _INDEX).is_file():
-        return [*missing, _WEIGHTS]
-    try:
-        shards = set(json.loads((folder / _INDEX).read_text("utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return [*missing, f"a readable {_INDEX}"]
-    return missing + sorted(shard for shard in shards if not (folder / shard).is_file())
-
-
-def _check_files(folder: Path) -> None:
-    missing = _missing(folder)
-    if not missing:
-        return
-    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
-    if missing == [_WEIGHTS] and pickles:
-        raise ValueError(
-            f"tracker: expected weights in {_WEIGHTS}, got {', '.join(pickles)} in '{folder}': pickle files can run "
-            "any program when they are read, so they are refused; convert them to safetensors"
-        )
-    raise ValueError(f"tracker: expected config.json and {_WEIGHTS} in '{folder}', got no {' and no '.join(missing)}")
-
-
-def _cached(model_id: str) -> Path | None:
-    """The snapshot of a hub's model in the cache, if it is whole."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(model_id, local_files_only=True))
-    except (OSError, ValueError):  # not there, or no id that the hub could have
-        return None
-    return None if _missing(folder) else folder
-
-
-def _download(model_id: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
-
-    wanted = ["config.json", "model*.safetensors", _INDEX, *_WORDS]
-    try:
-        folder = Path(snapshot_download(model_id, allow_patterns=wanted))
-    except Exception as error:  # the hub's, the network's and the disk's errors have no base of their own
-        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else reason(error)
-        raise AbsentError(f"{model_id!r} is neither a path, nor cached, nor to be had from the hub ({why})") from error
-    if missing := _missing(folder):
-        raise AbsentError(f"{model_id!r} from the hub or its cache lacks {' and '.join(missing)}")
-    return folder
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # what networks share
-
-
-def reason(error: BaseException) -> str:
-    """The first line of what a library says was the cause, short enough to stand within a sentence."""
-    error = error.__cause__ or error
-    text = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    text = text if len(text) <= 160 else f"{text[:157]}..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a model's folder, or a ValueError."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"tracker: expected readable JSON in '{path}', got {reason(error)}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"tracker: expected a JSON object in '{path}', got {type(content).__name__}")
-    return content
 
 
 def load_network(kind: str, folder: Path, place: torch.device) -> tuple[Any, torch.dtype]:
@@ -325,7 +256,7 @@ def load_network(kind: str, folder: Path, place: torch.device) -> tuple[Any, tor
     try:
         import transformers
 
-        with _quiet():
+        with quiet():
             model, report = getattr(transformers, kind).from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
@@ -339,29 +270,15 @@ def load_network(kind: str, folder: Path, place: torch.device) -> tuple[Any, tor
     return model.requires_grad_(False).eval().to(place), dtype
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars and no reports of transformers while it loads: what is wrong is raised."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
 class LazyFrames:
     """A clip's frames as a network wants them, each prepared when it is asked for: any length, the memory of one.
 
     It stands where transformers' sessions hold a dict from frame numbers to (3, S, S) tensors.
     """
 
-    def __init__(self, clip: Clip, size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> None:
+    def __init__(
+        self, clip: Frames, size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
+    ) -> None:
         self.clip, self.size, self.dtype = clip, size, dtype
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
 

@@ -7,7 +7,6 @@ says 8 input channels, and nothing says which stage it is. Weights are read from
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from transformers.utils import logging as transformers_logging
 
 from diffvas.diffusion import edm
 from diffvas.diffusion.unet import CHANNELS, SVD_CHANNELS, clean_checkpoint, widen_conv_in
+from diffvas.model_files import read_json, reason, weight_files
 from diffvas.pipelines.diffusion_vas import DiffusionVASPipeline, svd_scheduler
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 UNET_FILE, TOWER_FILE = "diffusion_pytorch_model", "model"
 
 
@@ -35,35 +34,11 @@ def is_stage(folder: Path) -> bool:
 
 def stage_of(folder: Path) -> str | None:
     """What the folder says it is: "amodal" or "content", None for the released layout, which does not say."""
-    return _read_json(folder / "model_index.json").get("stage") if (folder / "model_index.json").is_file() else None
-
-
-def weight_files(folder: Path, name: str, half: bool) -> list[Path]:
-    """The safetensors files of one network: one file, or those that an index names; the fp16 variant where wanted or
-    where there is no other.
-
-    Raises:
-        ValueError: there are none, or pickles only.
-    """
-    variants = [".fp16", ""] if half else ["", ".fp16"]
-    for variant in variants:
-        # transformers and diffusers put the variant at different places of an index's name
-        for index in (folder / f"{name}.safetensors.index{variant}.json", folder / f"{name}{variant}.index.json"):
-            if index.is_file():
-                parts = sorted(set(_read_json(index)["weight_map"].values()))
-                missing = [part for part in parts if not (folder / part).is_file()]
-                if missing:
-                    raise ValueError(f"model: {index.name} names {', '.join(missing)}, missing in {folder}")
-                return [folder / part for part in parts]
-        if (folder / f"{name}{variant}.safetensors").is_file():
-            return [folder / f"{name}{variant}.safetensors"]
-    found = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
-    if found:
-        raise ValueError(
-            f"model: expected safetensors in {folder}, got {', '.join(found)}, a pickle, which may run code when read; "
-            "convert it to safetensors first"
-        )
-    raise ValueError(f"model: expected {name}.safetensors in {folder}, found none")
+    return (
+        read_json(folder / "model_index.json", "model").get("stage")
+        if (folder / "model_index.json").is_file()
+        else None
+    )
 
 
 def read_unet(folder: Path, dtype: torch.dtype) -> UNetSpatioTemporalConditionModel:
@@ -72,7 +47,7 @@ def read_unet(folder: Path, dtype: torch.dtype) -> UNetSpatioTemporalConditionMo
     Raises:
         ValueError: another architecture, broken or pickled files, or weights that do not fit, with their names.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json", "model")
     name = config.get("_class_name", "?")
     if name != "UNetSpatioTemporalConditionModel":
         raise ValueError(f"model: expected a UNetSpatioTemporalConditionModel in {folder}, got a {name}")
@@ -118,7 +93,7 @@ def _from_pretrained(kind: Any, folder: Path, name: str, dtype: torch.dtype) -> 
                 output_loading_info=True,
             )
     except Exception as error:  # what a broken file raises differs by library: safetensors, json, diffusers, ...
-        raise ValueError(f"model: {folder} cannot be loaded: {_first_line(error)}") from error
+        raise ValueError(f"model: {folder} cannot be loaded: {reason(error)}") from error
     problems = [
         f"{len(keys)} {what} ({', '.join(sorted(map(str, keys))[:4])})"
         for what in ("missing", "unexpected", "mismatched")
@@ -168,7 +143,7 @@ def load_stage(
         raise ValueError(f"model: expected {CHANNELS} input and 4 output channels in {folder / 'unet'}, got {got}")
     parts = load_companions(folder, device, dtype, vae)
     pipe = DiffusionVASPipeline(
-        unet=unet, **parts, stage=stage, defaults=_read_json(folder / "model_index.json").get("defaults")
+        unet=unet, **parts, stage=stage, defaults=read_json(folder / "model_index.json", "model").get("defaults")
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -179,7 +154,7 @@ def load_companions(
 ) -> dict[str, Any]:
     """All of a pipeline but the UNet: ``vae``, ``image_encoder``, ``scheduler``, ``feature_extractor``."""
     if (folder / "vae").is_dir():
-        upcast = bool(_read_json(folder / "vae" / "config.json").get("force_upcast", True))
+        upcast = bool(read_json(folder / "vae" / "config.json", "model").get("force_upcast", True))
         vae = _from_pretrained(
             AutoencoderKLTemporalDecoder, folder / "vae", UNET_FILE, vae_dtype(dtype, device, upcast)
         )
@@ -232,19 +207,3 @@ def without_bars() -> Iterator[None]:
     finally:
         for module in shown:
             module.enable_progress_bar()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"model: expected a file {path}, found none") from error
-    except ValueError as error:
-        raise ValueError(f"model: {path} is no JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"model: expected a JSON object in {path}, got {type(content).__name__}")
-    return content
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
