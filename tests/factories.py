@@ -31,7 +31,7 @@ def tiny_model() -> CompletionModel:
     stages = [as_pipeline(denoiser, vae, stage, defaults) for stage in ("amodal", "content")]
     for stage in stages:
         stage.set_progress_bar_config(disable=True)
-    return CompletionModel(stages[0], stages[1], "random", HEIGHT * WIDTH, FRAMES)
+    return CompletionModel(stages[0], stages[1], "random", HEIGHT * WIDTH, FRAMES, recall=True)
 
 
 def make_scene(name: str = "scene") -> SceneClip:

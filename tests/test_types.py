@@ -118,5 +118,6 @@ def test_public_names_are_lazy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "diffvas.types.Clip" in done.stdout
     assert set(diffvas.__all__) <= set(dir(diffvas))
+    assert set(diffvas._HOME_OF) == set(diffvas.__all__) - {"__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = diffvas.nonsense

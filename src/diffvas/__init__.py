@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffvas.masks import read_masks
     from diffvas.pipelines.completion import complete
+    from diffvas.pipelines.job import JobOptions, complete_video
     from diffvas.pipelines.loading import load_pipelines
     from diffvas.types import Clip, Completion, ObjectCompletion, ObjectTrack
     from diffvas.video import read_clip, read_depth
@@ -21,10 +22,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Clip",
     "Completion",
+    "JobOptions",
     "ObjectCompletion",
     "ObjectTrack",
     "__version__",
     "complete",
+    "complete_video",
     "load_pipelines",
     "read_clip",
     "read_depth",
@@ -34,9 +37,11 @@ __all__ = [
 _HOME_OF = {
     "Clip": "diffvas.types",
     "Completion": "diffvas.types",
+    "JobOptions": "diffvas.pipelines.job",
     "ObjectCompletion": "diffvas.types",
     "ObjectTrack": "diffvas.types",
     "complete": "diffvas.pipelines.completion",
+    "complete_video": "diffvas.pipelines.job",
     "load_pipelines": "diffvas.pipelines.loading",
     "read_clip": "diffvas.video",
     "read_depth": "diffvas.video",

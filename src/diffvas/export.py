@@ -44,16 +44,22 @@ __all__ = [
     "MAX_HEIGHT",
     "MAX_WIDTH",
     "FolderKind",
+    "are_even",
     "check_out_dir",
     "compose_content",
     "draw_overlay",
     "encode_rle",
+    "frame_entry",
     "object_colour",
+    "object_entry",
     "panel_size",
     "preview_frames",
     "replacing_folder",
     "result_dict",
+    "result_entry",
     "save_completion",
+    "take_place",
+    "whole_file",
     "write_png",
 ]
 
@@ -61,6 +67,7 @@ RESULT_NAME = "result.json"
 PREVIEW_NAME = "preview.mp4"
 PICTURE_NAME = "picture.png"  # `diffvas demo` adds it; a second demo must not take it for a stranger's
 FORMAT_NAME = "diffvas-completion"
+DOUBTFUL = 0.75  # frames whose expected IoU is below this are worth checking
 _PNG_COMPRESSION = 4  # cv2's 0 to 9; higher costs time and saves little on masks and photographs
 
 Progress = Callable[[str, int, int], None]
@@ -190,24 +197,45 @@ def replacing_folder(out_dir: str | Path, kind: FolderKind = RESULT_FOLDER) -> I
     place = check_out_dir(out_dir, kind)
     made = [p for p in place.parents if not p.exists()]
     temp = place.with_name(f".{place.name}.partial-{os.getpid()}")
-    old = place.with_name(f".{place.name}.replaced-{os.getpid()}")
     try:
         temp.mkdir(parents=True)
         yield temp
-        check_out_dir(out_dir, kind)  # it may have changed in the meantime
-        if place.exists() and any(place.iterdir()):
-            place.rename(old)
-        temp.rename(place)  # also takes the place of an empty folder
+        take_place(temp, out_dir, kind)
     except BaseException:
-        # the earlier output first: of two interrupts in a row, the second must not cost it
-        if old.exists() and not place.exists():
-            old.rename(place)
         shutil.rmtree(temp, ignore_errors=True)
         for parent in made:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def take_place(temp: Path, out_dir: str | Path, kind: FolderKind = RESULT_FOLDER) -> Path:
+    """Give a whole folder its name; what was there is gone when that is done, and stays as it is if it fails."""
+    place = check_out_dir(out_dir, kind)  # it may have changed in the meantime
+    old = place.with_name(f".{place.name}.replaced-{os.getpid()}")
+    try:
+        if place.exists() and any(place.iterdir()):
+            place.rename(old)
+        temp.rename(place)  # also takes the place of an empty folder
+    except BaseException:
+        # of two interrupts in a row, the second must not cost the earlier output
+        if old.exists() and not place.exists():
+            old.rename(place)
+        raise
     shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name to write a file under, which gets its own name when it is whole: half a file is never found there."""
+    temp = path.with_name(f".{path.name}.half")
+    try:
+        yield temp
+        os.replace(temp, path)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -225,38 +253,51 @@ def encode_rle(mask: Bool) -> dict[str, Any]:
 def result_dict(completion: Completion) -> dict[str, Any]:
     """The content of result.json. Seconds are left out: they differ from run to run."""
     clip = completion.clip
-    return {
-        "format": FORMAT_NAME,
-        "version": __version__,
-        "model": completion.settings.get("model"),
-        "settings": completion.settings,
-        "clip": {
-            "name": clip.name,
-            "height": clip.height,
-            "width": clip.width,
-            "fps": clip.fps,
-            "num_frames": clip.num_frames,
-        },
-        "objects": [_object_dict(obj) for obj in completion.objects],
+    about = {"name": clip.name, "height": clip.height, "width": clip.width, "fps": clip.fps}
+    objects = []
+    for obj in completion.objects:
+        sure = obj.confidence
+        frames = [
+            frame_entry(t, modal, amodal, None if sure is None else float(sure[t]))
+            for t, (modal, amodal) in enumerate(zip(obj.modal_masks, obj.amodal_masks, strict=True))
+        ]
+        objects.append(object_entry(obj.object_id, list(_pictures(obj)), frames))
+    return result_entry(completion.settings, about | {"num_frames": clip.num_frames}, objects)
+
+
+def result_entry(settings: dict[str, Any], clip: dict[str, Any], objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of result.json from its parts."""
+    model = settings.get("model")
+    head = {"format": FORMAT_NAME, "version": __version__, "model": model, "settings": settings}
+    return head | {"clip": clip, "objects": objects}
+
+
+def object_entry(object_id: int, folders: list[str], frames: list[dict[str, Any]]) -> dict[str, Any]:
+    """An object in result.json; ``check`` lists the frames that a person should look at, where several samples tell."""
+    entry: dict[str, Any] = {"id": int(object_id), "folders": folders}
+    if any("confidence" in frame for frame in frames):
+        doubtful = (f for f in frames if f.get("confidence") is not None and f["confidence"] < DOUBTFUL)
+        entry["check"] = [frame["frame"] for frame in doubtful]
+    return entry | {"frames": frames}
+
+
+def frame_entry(t: int, modal: Bool, amodal: Bool, confidence: float | None = None) -> dict[str, Any]:
+    """One frame of an object in result.json.
+
+    Args:
+        modal, amodal: (H, W) bool. confidence: NaN where nothing was drawn, None with one sample.
+    """
+    modal_area, amodal_area = int(modal.sum()), int(amodal.sum())
+    entry = {
+        "frame": t,
+        "modal_area": modal_area,
+        "amodal_area": amodal_area,
+        # an object that is nowhere is neither visible nor hidden
+        "visible_fraction": modal_area / amodal_area if amodal_area else None,
     }
-
-
-def _object_dict(obj: ObjectCompletion) -> dict[str, Any]:
-    frames = []
-    for t, (modal, amodal) in enumerate(zip(obj.modal_masks, obj.amodal_masks, strict=True)):
-        modal_area, amodal_area = int(modal.sum()), int(amodal.sum())
-        frames.append(
-            {
-                "frame": t,
-                "modal_area": modal_area,
-                "amodal_area": amodal_area,
-                # an object that is nowhere is neither visible nor hidden
-                "visible_fraction": modal_area / amodal_area if amodal_area else None,
-                "rle": encode_rle(amodal),
-                "modal_rle": encode_rle(modal),
-            }
-        )
-    return {"id": int(obj.object_id), "folders": list(_pictures(obj)), "frames": frames}
+    if confidence is not None:
+        entry["confidence"] = round(confidence, 4) if confidence == confidence else None
+    return entry | {"rle": encode_rle(amodal), "modal_rle": encode_rle(modal)}
 
 
 def _pictures(obj: ObjectCompletion) -> dict[str, NDArray[Any]]:
@@ -303,10 +344,10 @@ def _write_preview(completion: Completion, path: Path, source: str | Path | None
         write_mp4(path, ticking(), clip.fps)
         return
     times = frame_times(source)
-    own = len(times) == clip.num_frames and not _are_even(times, clip.fps)
+    own = len(times) == clip.num_frames and not are_even(times, clip.fps)
     write_mp4(path, ticking(), clip.fps, times=times if own else None, sound_of=source)
 
 
-def _are_even(times: list[float], fps: float) -> bool:
+def are_even(times: list[float], fps: float) -> bool:
     """Whether frames come at a constant rate, give or take the milliseconds to which some containers round."""
     return all(abs(time - t / fps) < 0.002 for t, time in enumerate(times))

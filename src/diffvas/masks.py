@@ -28,8 +28,10 @@ array per object, its key being the id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ from diffvas.video import list_images, load_arrays, open_image
 MAX_SOFT_VALUES = 32  # more grey levels than this are soft edges, not objects
 MAX_OBJECTS = 255
 _LOSSY = {".jpg", ".jpeg", ".webp"}
+
+Extent = tuple[int, int, int, int]
 
 
 def read_masks(path: str | Path, clip_size: tuple[int, int], num_frames: int) -> list[ObjectTrack]:
@@ -61,24 +65,108 @@ def read_masks(path: str | Path, clip_size: tuple[int, int], num_frames: int) ->
         ValueError: another number of masks than of frames, another size, no mask pixel at all, an unreadable image
             (named), more than 255 objects, or arrays of another layout.
     """
-    path = Path(path)
-    shape = (num_frames, *clip_size)
-    if not path.exists():
-        raise FileNotFoundError(f"masks: expected a folder of images or an .npz file, got no such path '{path}'")
-    try:
-        if path.is_dir():
-            objects = _from_folder(path, shape)
-        elif path.suffix.lower() in {".npz", ".npy"}:
-            objects = _from_arrays(load_arrays(path), shape, path)
+    path, shape = Path(path), (num_frames, *clip_size)
+    with _named(path):
+        if not path.is_dir():
+            objects = _from_arrays(_load(path), shape, path)
         else:
-            raise ValueError(f"expected a folder of images or an .npz or .npy file, got the file '{path}'")
-    except ValueError as error:
-        raise ValueError(f"masks: {error}") from error
+            objects = {}
+            for t, masks in enumerate(_open_folder(path, shape)):
+                for object_id, mask in masks.items():
+                    objects.setdefault(object_id, np.zeros(shape, bool))[t] = mask
     return [ObjectTrack(object_id, masks) for object_id, masks in sorted(objects.items())]
 
 
+def read_mask_runs(path: str | Path, clip_size: tuple[int, int], num_frames: int) -> list[MaskRuns]:
+    """As :func:`read_masks`, in a fraction of the memory: a folder is read frame by frame and kept as run lengths.
+
+    Arrays in an .npz or .npy file are read whole before they are made into runs.
+    """
+    path, shape = Path(path), (num_frames, *clip_size)
+    with _named(path):
+        if not path.is_dir():
+            return [MaskRuns.of(i, masks) for i, masks in sorted(_from_arrays(_load(path), shape, path).items())]
+        objects: dict[int, list[bytes]] = {}
+        nothing = _encode(np.zeros(clip_size, bool))
+        for t, masks in enumerate(_open_folder(path, shape)):
+            for object_id, mask in masks.items():
+                objects.setdefault(object_id, [nothing] * num_frames)[t] = _encode(mask)
+    return [MaskRuns(object_id, clip_size, tuple(runs)) for object_id, runs in sorted(objects.items())]
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    if not path.exists():
+        raise FileNotFoundError(f"masks: expected a folder of images or an .npz file, got no such path '{path}'")
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"masks: {error}") from error
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    if path.suffix.lower() not in {".npz", ".npy"}:
+        raise ValueError(f"expected a folder of images or an .npz or .npy file, got the file '{path}'")
+    return load_arrays(path)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskRuns:
+    """An object's visible masks as COCO run lengths: any frame at once, in a few hundred bytes per frame.
+
+    Attributes:
+        object_id: as in :class:`ObjectTrack`. size: (height, width). runs: one per frame.
+    """
+
+    object_id: int
+    size: tuple[int, int]
+    runs: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, object_id: int, masks: Iterable[Bool]) -> MaskRuns:
+        """From masks (H, W) bool, one per frame.
+
+        Raises:
+            ValueError: no visible pixel in any frame: nothing would say what to complete.
+        """
+        size, runs = (0, 0), []
+        for mask in masks:
+            size = (int(mask.shape[0]), int(mask.shape[1]))
+            runs.append(_encode(mask))
+        found = cls(object_id, size, tuple(runs))
+        if not any(found.extents):
+            raise ValueError(f"masks: expected at least one visible pixel of object {object_id}, got none")
+        return found
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __getitem__(self, frame: int) -> Bool:
+        """(H, W) bool."""
+        from pycocotools import mask as coco_mask
+
+        return np.asarray(coco_mask.decode([self._rle(frame)])[:, :, 0], dtype=bool)
+
+    @cached_property
+    def extents(self) -> list[Extent | None]:
+        """(top, bottom, left, right) around what is visible in each frame, ends exclusive; None where nothing is."""
+        from pycocotools import mask as coco_mask
+
+        boxes = [[round(float(v)) for v in coco_mask.toBbox([self._rle(t)])[0]] for t in range(len(self.runs))]
+        return [(y, y + h, x, x + w) if w and h else None for x, y, w, h in boxes]
+
+    def _rle(self, frame: int) -> dict[str, Any]:
+        return {"size": list(self.size), "counts": self.runs[frame]}
+
+
+def _encode(mask: Bool) -> bytes:
+    from pycocotools import mask as coco_mask
+
+    return bytes(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
-# folders
+# folders: looked through once to find out what their pixels mean, and then read page by page
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +201,12 @@ class _Page:
         return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _from_folder(folder: Path, shape: tuple[int, int, int]) -> dict[int, Bool]:
+Masks = dict[int, Bool]  # of one frame, by object id; what is not in it is nowhere
+Rule = Callable[[_Page], Masks]
+
+
+def _open_folder(folder: Path, shape: tuple[int, int, int]) -> Iterator[Masks]:
+    """The masks of each frame in turn; everything is checked before the first."""
     files = list_images(folder)
     inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
     if files and inner:
@@ -122,32 +215,46 @@ def _from_folder(folder: Path, shape: tuple[int, int, int]) -> dict[int, Bool]:
             f"'{inner[0].name}'"
         )
     if not inner:
-        return _from_images(files, shape, folder)
-    objects: dict[int, Bool] = {}
+        rule = _rule_of(_Pages(files, shape, folder), folder)
+        return (rule(page) for page in _Pages(files, shape, folder))
+    objects: dict[int, tuple[_Pages, Rule]] = {}
     for sub in inner:
         if not sub.name.isdecimal() or int(sub.name) < 1 or int(sub.name) in objects:
             raise ValueError(f"expected folders named by object id (1, 2, ...) in '{folder}', got '{sub.name}'")
-        masks = _single_object(_read_pages(list_images(sub), shape, sub))
-        if not masks.any():
+        pages = _Pages(list_images(sub), shape, sub)
+        single = _single_rule(pages)
+        if not any(single(page)[1].any() for page in pages):
             raise ValueError(f"expected at least one mask pixel in '{sub}', got none in {shape[0]} images")
-        objects[int(sub.name)] = masks
-    return objects
+        objects[int(sub.name)] = (pages, single)
+    turns = zip(*(pages for pages, _ in objects.values()), strict=True)
+    rules = {object_id: single for object_id, (_, single) in objects.items()}
+    return (
+        {object_id: single(page)[1] for (object_id, single), page in zip(rules.items(), turn, strict=True)}
+        for turn in turns
+    )
 
 
-def _read_pages(files: Sequence[Path], shape: tuple[int, int, int], folder: Path) -> list[_Page]:
-    if len(files) != shape[0]:
-        raise ValueError(f"expected {shape[0]} masks, one per frame, got {len(files)} in '{folder}'")
-    pages = []
-    for file in files:
-        page = _page(open_image(file), lossy=file.suffix.lower() in _LOSSY)
-        height, width = page.values.shape[:2]
-        if (height, width) != shape[1:]:
-            raise ValueError(
-                f"expected masks of {shape[2]} x {shape[1]} pixels like the frames, got {width} x {height} "
-                f"in '{folder.name}/{file.name}'"
-            )
-        pages.append(page)
-    return pages
+@dataclass(frozen=True)
+class _Pages:
+    """The images of a folder, decoded anew on every pass: a thousand need the memory of one."""
+
+    files: Sequence[Path]
+    shape: tuple[int, int, int]
+    folder: Path
+
+    def __iter__(self) -> Iterator[_Page]:
+        shape, folder = self.shape, self.folder
+        if len(self.files) != shape[0]:
+            raise ValueError(f"expected {shape[0]} masks, one per frame, got {len(self.files)} in '{folder}'")
+        for file in self.files:
+            page = _page(open_image(file), lossy=file.suffix.lower() in _LOSSY)
+            height, width = page.values.shape[:2]
+            if (height, width) != shape[1:]:
+                raise ValueError(
+                    f"expected masks of {shape[2]} x {shape[1]} pixels like the frames, got {width} x {height} "
+                    f"in '{folder.name}/{file.name}'"
+                )
+            yield page
 
 
 def _page(image: Image.Image, lossy: bool) -> _Page:
@@ -171,67 +278,97 @@ def _page(image: Image.Image, lossy: bool) -> _Page:
     return _Page("rgb", rgb, clear=clear)
 
 
-def _from_images(files: Sequence[Path], shape: tuple[int, int, int], folder: Path) -> dict[int, Bool]:
-    pages = _read_pages(files, shape, folder)
-    cut_out = _alpha_masks(pages)
-    if cut_out is not None:
-        return {1: cut_out}
-    kinds = {page.kind for page in pages if not page.blank}
-    if kinds == {"palette"} and _one_palette(pages):
-        objects = _split_labels(np.stack([page.values for page in pages]), single=0, soft=False)
-    elif kinds == {"grey16"}:
-        objects = _split_labels(np.stack([page.values for page in pages]), single=65535, soft=False)
-    elif kinds <= {"grey"}:
-        objects = _split_labels(np.stack([_grey(page) for page in pages]), single=255, soft=True)
+class _Summary:
+    """What a folder's pages have between them that decides what their pixels mean."""
+
+    def __init__(self, pages: Iterable[_Page]) -> None:
+        self.kinds: set[str] = set()
+        self.palettes: set[bytes] = set()
+        self.values: dict[str, set[int]] = {"grey": set(), "grey16": set(), "palette": set()}
+        self.all_alpha, self.some_clear, self.some_opaque = True, False, False
+        self.under_alpha: set[int] = set()
+        for page in pages:
+            self._add(page)
+
+    def _add(self, page: _Page) -> None:
+        if not page.blank:
+            self.kinds.add(page.kind)
+            if page.kind == "palette":
+                self.palettes.add(page.palette)
+            if page.kind != "rgb":
+                self.values[page.kind].update(np.unique(page.values).tolist())
+        if page.clear is None:
+            self.all_alpha = False
+        elif self.all_alpha:
+            self.some_clear |= bool(page.clear.any())
+            self.some_opaque |= not page.clear.all()
+            if len(self.under_alpha) <= MAX_SOFT_VALUES:
+                self.under_alpha.update(np.unique(_pack(page.values)[~page.clear]).tolist())
+
+    @property
+    def cut_out(self) -> bool:
+        """Whether alpha alone is the mask: the colours under it say nothing."""
+        if not (self.all_alpha and self.some_clear and self.some_opaque):
+            return False
+        return self.under_alpha == {0} or len(self.under_alpha) > MAX_SOFT_VALUES
+
+    @property
+    def one_palette(self) -> bool:
+        """Whether an index means the same object in all palette pages, and 0 the background."""
+        shortest = min(map(len, self.palettes))
+        if len({palette[:shortest] for palette in self.palettes}) != 1:
+            return False
+        colours = np.frombuffer(next(iter(self.palettes))[:shortest], dtype=np.uint8).reshape(-1, 3)
+        black = {i for i, colour in enumerate(colours) if not colour.any()}
+        return 0 in black or not len(colours) or not black & self.values["palette"]
+
+
+def _rule_of(pages: _Pages, folder: Path) -> Rule:
+    """How to read the images of a folder that may hold several objects."""
+    found = _Summary(pages)
+    if found.cut_out:
+        return _opaque
+    if found.kinds == {"palette"} and found.one_palette:
+        kind, ids = "palette", _label_ids(found.values["palette"], single=0, soft=False)
+    elif found.kinds == {"grey16"}:
+        kind, ids = "grey16", _label_ids(found.values["grey16"], single=65535, soft=False)
+    elif found.kinds <= {"grey"}:
+        kind, ids = "grey", _label_ids(found.values["grey"], single=255, soft=True)
     else:
-        objects = _split_colours(np.stack([page.rgb() for page in pages]))
-    if not objects:
-        raise ValueError(f"expected at least one mask pixel in '{folder}', got none in {shape[0]} images")
-    return objects
+        kind, ids = "rgb", _colour_ids(pages)
+    if not ids:
+        raise ValueError(f"expected at least one mask pixel in '{folder}', got none in {pages.shape[0]} images")
+
+    def read(page: _Page) -> Masks:
+        if page.blank:
+            return {}
+        values = _pack(page.rgb()) if kind == "rgb" else page.values
+        return {number: _is(values, value) for number, value in ids.items()}
+
+    return read
 
 
-def _grey(page: _Page) -> U8:
-    """(H, W) uint8 of a grey page, or of a blank page of any kind."""
-    return page.values if page.kind == "grey" else np.zeros(page.values.shape[:2], dtype=np.uint8)
+def _opaque(page: _Page) -> Masks:
+    assert page.clear is not None
+    return {1: ~page.clear}
 
 
-def _one_palette(pages: Sequence[_Page]) -> bool:
-    """Whether an index means the same object in all palette pages, and 0 the background."""
-    used = [page for page in pages if not page.blank]
-    shortest = min(len(page.palette) for page in used)
-    if len({page.palette[:shortest] for page in used}) != 1:
-        return False
-    colours = np.frombuffer(used[0].palette[:shortest], dtype=np.uint8).reshape(-1, 3)
-    black = {i for i, colour in enumerate(colours) if not colour.any()}
-    if 0 in black or not len(colours):
-        return True
-    return not any(index in black for page in used for index in np.unique(page.values).tolist())
+def _is(values: NDArray[Any], value: int) -> Bool:
+    return np.asarray(values >= -value if value < 0 else values == value)
 
 
-def _alpha_masks(pages: Sequence[_Page]) -> Bool | None:
-    """(T, H, W) bool from alpha alone, where the colours under it say nothing; None where they do."""
-    clear = [page.clear for page in pages if page.clear is not None]
-    if len(clear) < len(pages):
-        return None
-    opaque = ~np.stack(clear)
-    if opaque.all() or not opaque.any():
-        return None
-    colours = np.unique(np.concatenate([_pack(page.values)[mask] for page, mask in zip(pages, opaque, strict=True)]))
-    says_nothing = colours.tolist() == [0] or len(colours) > MAX_SOFT_VALUES
-    return opaque if says_nothing else None
-
-
-def _single_object(pages: Sequence[_Page]) -> Bool:
-    """(T, H, W) bool, all that is not background, for a folder that holds one object."""
-    cut_out = _alpha_masks(pages)
-    if cut_out is not None:
-        return cut_out
-    if all(page.kind == "palette" or page.blank for page in pages) and not all(page.blank for page in pages):
-        if _one_palette(pages):
-            return np.stack([page.values != 0 for page in pages])
-    peak = np.stack([page.rgb().max(axis=2) for page in pages])
-    soft = len(np.unique(peak)) - 1 > MAX_SOFT_VALUES
-    return peak >= 128 if soft else peak > 0
+def _single_rule(pages: _Pages) -> Rule:
+    """How to read a folder that holds one object: all that is not background."""
+    found = _Summary(pages)
+    if found.cut_out:
+        return _opaque
+    if found.kinds == {"palette"} and found.one_palette:
+        return lambda page: {1: np.zeros(page.values.shape[:2], bool) if page.blank else page.values != 0}
+    peaks: set[int] = set()
+    for page in pages:
+        peaks.update(np.unique(page.rgb().max(axis=2)).tolist())
+    least = 128 if len(peaks) - 1 > MAX_SOFT_VALUES else 1
+    return lambda page: {1: page.rgb().max(axis=2) >= least}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -243,18 +380,24 @@ def _check_count(count: int) -> None:
         raise ValueError(f"expected at most {MAX_OBJECTS} objects, got {count} different values or colours")
 
 
-def _split_labels(labels: NDArray[Any], single: int, soft: bool) -> dict[int, Bool]:
-    """Label images (T, H, W) to masks by id; ``single`` alone means object 1, many values soft edges if ``soft``."""
-    ids = [int(value) for value in np.unique(labels) if value != 0]
+def _label_ids(values: Iterable[int], single: int, soft: bool) -> dict[int, int]:
+    """Object ids and the labels that mean them; -128 means 128 and above, of soft edges.
+
+    ``single`` alone means object 1; so do many values if ``soft``.
+    """
+    ids = sorted(value for value in values if value != 0)
     if ids and ids[0] < 0:
         raise ValueError(f"expected object ids of 1 or more, got {ids[0]}")
     if soft and len(ids) > MAX_SOFT_VALUES:
-        inside = labels >= 128
-        return {1: inside} if inside.any() else {}
+        return {1: -128} if ids[-1] >= 128 else {}
     _check_count(len(ids))
-    if ids == [single]:
-        return {1: labels == single}
-    return {value: labels == value for value in ids}
+    return {1: single} if ids == [single] else {value: value for value in ids}
+
+
+def _split_labels(labels: NDArray[Any]) -> dict[int, Bool]:
+    """Label images (T, H, W) to masks by id; 255 alone means object 1."""
+    ids = _label_ids(np.unique(labels).tolist(), single=255, soft=False)
+    return {number: labels == value for number, value in ids.items()}
 
 
 def _pack(rgb: U8) -> NDArray[np.int32]:
@@ -263,13 +406,19 @@ def _pack(rgb: U8) -> NDArray[np.int32]:
     return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
 
 
-def _split_colours(rgb: U8) -> dict[int, Bool]:
-    if (rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 0] == rgb[..., 2]).all():
-        return _split_labels(rgb[..., 0], single=255, soft=True)
-    packed = _pack(rgb)
-    colours = [int(value) for value in np.unique(packed) if value != 0]
-    _check_count(len(colours))
-    return {i: packed == colour for i, colour in enumerate(colours, start=1)}
+def _colour_ids(pages: _Pages) -> dict[int, int]:
+    """Object ids and their colours, packed; greys alone are read as grey images."""
+    packed: set[int] = set()
+    for page in pages:
+        packed.update(np.unique(_pack(page.rgb())).tolist())
+        colours = sorted(packed - {0})
+        grey = all(value % 0x010101 == 0 for value in colours)
+        if not grey:
+            _check_count(len(colours))
+    if grey:
+        ids = _label_ids([value // 0x010101 for value in colours], single=255, soft=True)
+        return {number: value * 0x010101 for number, value in ids.items()}
+    return dict(enumerate(colours, start=1))
 
 
 def _from_arrays(arrays: dict[str, NDArray[Any]], shape: tuple[int, int, int], path: Path) -> dict[int, Bool]:
@@ -294,7 +443,7 @@ def _from_array(array: NDArray[Any], shape: tuple[int, int, int], path: Path) ->
             return {1: array} if array.any() else {}
         single = int(np.iinfo(array.dtype).max)
         labels = np.where(array == single, 255, array) if array.dtype.kind == "u" and _only(array, single) else array
-        return _split_labels(labels, single=255, soft=False)
+        return _split_labels(labels)
     _check_count(len(array))
     return {i: _seen(masks, i, path) for i, masks in enumerate(array, start=1)}
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -46,22 +48,46 @@ def panel_size(height: int, width: int) -> tuple[int, int]:
     return max(2, int(height * scale) // 2 * 2), max(2, int(width * scale) // 2 * 2)
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One object in one frame: modal, amodal (H, W) bool; rgba (H, W, 4) uint8, or None without content."""
+
+    object_id: int
+    modal: Bool
+    amodal: Bool
+    rgba: U8 | None = None
+
+
+def shown(completion: Completion, t: int) -> list[Shown]:
+    """The objects of a completion in frame ``t``."""
+    return [
+        Shown(o.object_id, o.modal_masks[t], o.amodal_masks[t], None if o.content_rgba is None else o.content_rgba[t])
+        for o in completion.objects
+    ]
+
+
 def preview_frames(completion: Completion) -> Iterator[U8]:
     """Yield the preview frame by frame, each (H, W, 3) uint8 with even sides, at most MAX_WIDTH wide."""
-    size = panel_size(*completion.clip.size)
-    captions = _CAPTIONS if any(obj.content_rgba is not None for obj in completion.objects) else _CAPTIONS[:2]
-    header = _header(size[1], captions)
-    gap = np.full((size[0], _GAP, 3), _BACKGROUND, dtype=np.uint8)
-    colours = [object_colour(obj.object_id) for obj in completion.objects]
+    content = any(obj.content_rgba is not None for obj in completion.objects)
     for t, frame in enumerate(completion.clip.frames_u8):
-        small = resize_u8(frame[None], size)[0]
-        modal = [_coverage(obj.modal_masks[t], size) for obj in completion.objects]
-        amodal = [_coverage(obj.amodal_masks[t], size) for obj in completion.objects]
-        panels = [draw_overlay(small, modal, colours), draw_overlay(small, amodal, colours)]
-        if len(captions) == 3:
-            panels.append(resize_u8(compose_content(completion, t)[None], size)[0])
-        row = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
-        yield np.concatenate([header, row], axis=0)
+        yield preview_frame(frame, shown(completion, t), content)
+
+
+def preview_frame(frame: U8, objects: Sequence[Shown], content: bool = True) -> U8:
+    """One frame of the preview; ``content``: with the third panel."""
+    size = panel_size(frame.shape[0], frame.shape[1])
+    header = _header(size[1], _CAPTIONS if content else _CAPTIONS[:2])
+    gap = np.full((size[0], _GAP, 3), _BACKGROUND, dtype=np.uint8)
+    colours = [object_colour(obj.object_id) for obj in objects]
+    small = resize_u8(frame[None], size)[0]
+    panels = [
+        draw_overlay(small, [_coverage(obj.modal, size) for obj in objects], colours),
+        draw_overlay(small, [_coverage(obj.amodal, size) for obj in objects], colours),
+    ]
+    if content:
+        panels.append(resize_u8(compose_frame(frame, objects)[None], size)[0])
+    row = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
+    return np.concatenate([header, row], axis=0)
 
 
 def _coverage(mask: Bool, size: tuple[int, int]) -> F32:
@@ -95,21 +121,24 @@ def draw_overlay(image: U8, coverages: Sequence[F32], colours: Sequence[tuple[in
 
 
 def compose_content(completion: Completion, t: int) -> U8:
-    """The completed objects of frame ``t`` on a checkerboard, (H, W, 3) uint8 at the clip's size.
+    """:func:`compose_frame` of frame ``t``."""
+    return compose_frame(completion.clip.frames_u8[t], shown(completion, t))
+
+
+def compose_frame(frame: U8, objects: Sequence[Shown]) -> U8:
+    """The completed objects of a frame on a checkerboard, (H, W, 3) uint8 at the clip's size.
 
     Nobody said which object is in front, but what the camera saw is: visible pixels are laid over all hidden ones.
     """
-    canvas = _checkerboard(*completion.clip.size)
-    for obj in completion.objects:
-        if obj.content_rgba is None:
+    canvas = _checkerboard(frame.shape[0], frame.shape[1])
+    for obj in objects:
+        if obj.rgba is None:
             continue
-        rgba = obj.content_rgba[t]
-        alpha = rgba[..., 3:].astype(np.float32) / 255.0
-        mixed = canvas * (1.0 - alpha) + rgba[..., :3] * alpha
+        alpha = obj.rgba[..., 3:].astype(np.float32) / 255.0
+        mixed = canvas * (1.0 - alpha) + obj.rgba[..., :3] * alpha
         canvas = np.round(mixed).astype(np.uint8)
-    for obj in completion.objects:
-        seen = obj.modal_masks[t]
-        canvas[seen] = completion.clip.frames_u8[t][seen]
+    for obj in objects:
+        canvas[obj.modal] = frame[obj.modal]
     return canvas
 
 
@@ -120,7 +149,8 @@ def _checkerboard(height: int, width: int) -> U8:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _header(width: int, captions: Sequence[str]) -> U8:
+@lru_cache(maxsize=4)
+def _header(width: int, captions: tuple[str, ...]) -> U8:
     """The strip with the captions, (h, panels * width + gaps, 3) uint8."""
     text_size = min(22, max(13, width // 28))
     height = (text_size * 2) // 2 * 2

@@ -132,10 +132,12 @@ class ObjectCompletion:
         probability: (T, H, W) float32 in [0, 1], the share of the K samples that cover the pixel; None when K == 1.
         content_rgba: (T, H, W, 4) uint8, the whole object's colours with straight alpha; alpha is 255 on the amodal
             mask. On the modal mask the colours are the camera's own. None where only masks were asked for.
+        confidence: (T,) float32 in [0, 1], the expected IoU of each frame's amodal mask with the samples; NaN where
+            nothing was drawn; None when K == 1.
 
     Raises:
-        ValueError: shapes that disagree, an amodal mask that misses visible pixels, probabilities outside [0, 1],
-            or content that is not opaque on the amodal mask.
+        ValueError: shapes that disagree, an amodal mask that misses visible pixels, probabilities or confidences
+            outside [0, 1], or content that is not opaque on the amodal mask.
     """
 
     object_id: int
@@ -143,6 +145,7 @@ class ObjectCompletion:
     amodal_masks: Bool
     probability: F32 | None
     content_rgba: U8 | None = None
+    confidence: F32 | None = None
 
     def __post_init__(self) -> None:
         _check_object_id(self.object_id)
@@ -156,6 +159,10 @@ class ObjectCompletion:
         if self.probability is not None:
             _check_array("probability", self.probability, np.float32, "(T, H, W)")
             shapes["probability"] = self.probability.shape
+        if self.confidence is not None:
+            _check_array("confidence", self.confidence, np.float32, "(T)")
+            if self.confidence.shape != expected[:1]:
+                raise ValueError(f"confidence: expected (T,) = {expected[:1]}, got {self.confidence.shape}")
         for name, shape in shapes.items():
             if shape != expected:
                 raise ValueError(f"{name}: expected (T, H, W) = {expected} like modal_masks, got {shape}")
@@ -169,6 +176,8 @@ class ObjectCompletion:
             low, high = float(self.probability.min()), float(self.probability.max())
             if not (0.0 <= low and high <= 1.0):
                 raise ValueError(f"probability: expected values in [0, 1], got {low:g} to {high:g}")
+        if self.confidence is not None and ((self.confidence < 0) | (self.confidence > 1)).any():
+            raise ValueError("confidence: expected values in [0, 1] or NaN, got others")
         if self.content_rgba is None:
             return
         clear = int((self.content_rgba[..., 3][self.amodal_masks] != 255).sum())

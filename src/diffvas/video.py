@@ -7,10 +7,11 @@ was expected and what came, because the command line prints it as it is.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -92,12 +93,12 @@ def _read_image_folder(folder: Path) -> Clip:
     return Clip(frames, fps=FOLDER_FPS, name=folder.resolve().name)
 
 
-def _image_frames(folder: Path) -> Iterator[U8]:
+def _image_frames(folder: Path, numbers: Sequence[int] | None = None) -> Iterator[U8]:
     files = list_images(folder)
     if not files:
         raise ValueError(f"path: expected images ({_suffix_list()}) in the folder '{folder}', got no frames")
     shape: tuple[int, ...] | None = None
-    for file in files:
+    for file in files if numbers is None else [files[t] for t in numbers]:
         frame = _image_to_rgb(open_image(file))
         if shape is not None and frame.shape != shape:
             raise ValueError(
@@ -126,18 +127,19 @@ class TimedFrame:
 
     Attributes:
         rgb_u8: (H, W, 3) uint8, upright.
-        seconds: when it is shown, counted from the first frame; ascending.
+        seconds: when it is shown, counted from the first frame; ascending. number: counted from 0.
     """
 
     rgb_u8: U8
     seconds: float
+    number: int = 0
 
 
 def read_clip(path: str | Path) -> Clip:
     """Read a video file or a folder of images.
 
-    Images are sorted naturally (frame2 before frame10) and get 25 frames per second; a video keeps its own rate, which
-    is the mean where the rate varies (:func:`frame_times` has each frame's time).
+    Images are sorted naturally (frame2 before frame10) and get 25 frames per second; a video keeps its own mean rate
+    (:func:`frame_times` has each frame's time).
 
     Raises:
         FileNotFoundError: no such path.
@@ -170,20 +172,78 @@ def stream_frames(path: str | Path) -> Iterator[TimedFrame]:
     path = Path(path)
     if path.is_dir():
         for i, rgb in enumerate(_image_frames(path)):
-            yield TimedFrame(rgb, i / FOLDER_FPS)
+            yield TimedFrame(rgb, i / FOLDER_FPS, i)
         return
     with _open_video(path) as container:
         yield from _decode(container, path)
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What a video file or a folder of images holds, without its frames.
+
+    Attributes:
+        path: where it is. name: of the clip. fps: mean frames per second. size: (height, width) of the upright frames.
+        times: when each frame is shown, in seconds from the first one.
+    """
+
+    path: Path
+    name: str
+    fps: float
+    size: tuple[int, int]
+    times: tuple[float, ...]
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.times)
+
+    def frames(self, numbers: Sequence[int]) -> Iterator[U8]:
+        """The frames (H, W, 3) uint8 of these numbers, which ascend; only they become pictures."""
+        wanted = list(numbers)
+        if not wanted:
+            return
+        if self.path.is_dir():
+            yield from _image_frames(self.path, wanted)
+            return
+        with _open_video(self.path) as container:
+            for frame in _decode(container, self.path, frozenset(wanted)):
+                yield frame.rgb_u8
+                if frame.number == wanted[-1]:
+                    return
+
+
+def scan_clip(path: str | Path, visit: Callable[[U8], None] | None = None) -> Footage:
+    """Read a video or a folder of images from end to end, in the memory of one frame.
+
+    Only this tells how many frames there are and whether all can be read: headers lie. ``visit`` gets every frame.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_clip`.
+    """
+    path = Path(path)
+    times: list[float] = []
+    size, fps = (0, 0), FOLDER_FPS
+    with contextlib.ExitStack() as stack:
+        if path.is_dir():
+            name, frames = path.resolve().name, stream_frames(path)
+        else:
+            container = stack.enter_context(_open_video(path))
+            name, frames = path.stem, _decode(container, path)
+        for frame in frames:
+            times.append(frame.seconds)
+            size = (frame.rgb_u8.shape[0], frame.rgb_u8.shape[1])
+            if visit is not None:
+                visit(frame.rgb_u8)
+        if not path.is_dir():
+            fps = _mean_rate(_stated_rate(container.streams.video[0]), times)
+    return Footage(path, name, fps, size, tuple(times))
 
 
 def frame_times(path: str | Path) -> list[float]:
     """When each frame of a video is shown, in seconds from the first one; ascending.
 
     Read from the container, nothing is decoded. Where it has no times (AVI), or for a folder of images, frames are
-    evenly spaced.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`read_clip`, as far as it shows without decoding.
+    evenly spaced. Raises as :func:`read_clip`, as far as it shows without decoding.
     """
     path = Path(path)
     if path.is_dir():
@@ -243,7 +303,10 @@ def _mean_rate(stated: float, times: Sequence[float]) -> float:
     return stated if abs(stated / mean - 1.0) < 0.01 else mean
 
 
-def _decode(container: av.container.InputContainer, path: Path) -> Iterator[TimedFrame]:
+def _decode(
+    container: av.container.InputContainer, path: Path, wanted: Container[int] | None = None
+) -> Iterator[TimedFrame]:
+    """The frames of a video, or those of the wanted numbers."""
     stream = _video_stream(container, path)
     stream.thread_type = "SLICE"  # with frame threads, the number of the damaged frame would depend on timing
     fps, base = _stated_rate(stream), stream.time_base or Fraction(0)
@@ -257,17 +320,20 @@ def _decode(container: av.container.InputContainer, path: Path) -> Iterator[Time
         for frame in container.decode(stream):
             if frame.is_corrupt:
                 raise ValueError(f"path: expected a whole video, got '{path}', which is damaged at {place()}")
-            rgb = _upright(frame)
-            if size is not None and rgb.shape != size:
+            skipped = wanted is not None and count not in wanted
+            rgb = None if skipped else _upright(frame)
+            if rgb is not None and size is not None and rgb.shape != size:
                 raise ValueError(
                     f"path: expected frames of one size, got {_size_words(size)} and from {place()} on "
                     f"{_size_words(rgb.shape)} in '{path}'"
                 )
             start = end if frame.pts is None else float(frame.pts * base)
             if count == 0:
-                size, origin, end = rgb.shape, start, start
+                origin, end = start, start
             start = max(start, end - 0.5 / fps)  # stated lengths round, but no frame comes before the last one
-            yield TimedFrame(rgb, start - origin)
+            if rgb is not None:
+                size = rgb.shape
+                yield TimedFrame(rgb, start - origin, count)
             count += 1
             end = start + (float(frame.duration * base) if frame.duration else 1.0 / fps)
     except av.error.FFmpegError as error:
@@ -391,23 +457,41 @@ def read_depth(path: str | Path, clip_size: tuple[int, int], num_frames: int) ->
 
 
 def _read_depth_folder(folder: Path, expected: tuple[int, int, int]) -> F32:
-    files = list_images(folder)
-    if len(files) != expected[0]:
-        raise ValueError(f"depth: expected {expected[0]} images, one per frame, got {len(files)} in '{folder}'")
+    read = open_depth_folder(folder, expected[1:], expected[0])
     depth = np.empty(expected, dtype=np.float32)
+    for t in range(expected[0]):
+        depth[t] = read(t)
+    return depth
+
+
+def open_depth_folder(folder: Path, clip_size: tuple[int, int], num_frames: int) -> Callable[[int], F32]:
+    """A folder of grey images as a function from a frame's number to its inverse depth (H, W) float32.
+
+    Raises:
+        ValueError: another number of images, or one of another size or kind; from the function: an unreadable one.
+    """
+    files = list_images(folder)
+    if len(files) != num_frames:
+        raise ValueError(f"depth: expected {num_frames} images, one per frame, got {len(files)} in '{folder}'")
     modes = set()
-    for i, file in enumerate(files):
-        image = open_image(file)
-        if image.mode != "L" and not image.mode.startswith("I"):
-            raise ValueError(f"depth: expected grey 8-bit or 16-bit images, got mode {image.mode} in {file.name}")
-        modes.add(image.mode)
-        values = np.asarray(image)
-        if values.shape != expected[1:]:
-            raise ValueError(
-                f"depth: expected images of {expected[2]} x {expected[1]} pixels, got {_size_words(values.shape)} "
-                f"in {file.name}"
-            )
-        depth[i] = values
+    for file in files:
+        mode, (width, height) = _image_header(file)
+        if mode != "L" and not mode.startswith("I"):
+            raise ValueError(f"depth: expected grey 8-bit or 16-bit images, got mode {mode} in {file.name}")
+        if (height, width) != clip_size:
+            wanted, got = _size_words(clip_size[:2]), _size_words((height, width))
+            raise ValueError(f"depth: expected images of {wanted}, got {got} in {file.name}")
+        modes.add(mode)
     if len(modes) > 1:
         raise ValueError(f"depth: expected images of one bit depth, got {sorted(modes)} in '{folder}'")
-    return depth
+    return lambda frame: np.asarray(open_image(files[frame])).astype(np.float32)
+
+
+def _image_header(path: Path) -> tuple[str, tuple[int, int]]:
+    """Mode and (width, height) without decoding."""
+    try:
+        with Image.open(path) as image:
+            return image.mode, image.size
+    except (OSError, SyntaxError, ValueError):
+        decoded = open_image(path)  # says what is wrong
+        return decoded.mode, decoded.size

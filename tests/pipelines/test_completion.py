@@ -69,7 +69,7 @@ def test_sixty_frames_with_the_object_away_for_most() -> None:
     clip, masks = video(60, 16, 32)
     masks[5:50] = False
     calls: list[tuple[str, int, int]] = []
-    result = run(clip, masks, progress=lambda *call: calls.append(call))
+    result = run(clip, masks, progress=lambda *call: calls.append(call), model_fps="all")
     check(clip, result)
     windows = 15
     assert calls[:windows] == [("amodal", i + 1, windows) for i in range(windows)]
@@ -195,6 +195,7 @@ def test_settings_and_seconds() -> None:
         "model": "random",
         "behaviour": "default",
         "samples": 2,
+        "output": "consensus",
         "seed": 9,
         "amodal": {"steps": 3, "sampler": "euler", "guidance": 1.0},
         "content": {"steps": 3, "sampler": "euler", "guidance": 1.0},

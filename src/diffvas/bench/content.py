@@ -15,6 +15,8 @@ from diffvas.bench.cases import Case, pool_groups
 from diffvas.metrics import bootstrap_interval, mean_colour_fill, psnr_inside, ssim_inside
 from diffvas.pipelines.completion import content_frames, layer, match_visible, shrink_masks
 from diffvas.pipelines.loading import CompletionModel
+from diffvas.pipelines.recall import Moment, fill, look
+from diffvas.pipelines.timeline import Motion
 from diffvas.types import Clip, ObjectTrack
 
 Array = np.ndarray
@@ -52,7 +54,7 @@ def inpaint_object(rgb: Array, modal: Array, amodal: Array) -> Array:
 
 
 def generate(model: CompletionModel, case: Case, steps: int, seed: int) -> dict[str, tuple[Array, float]]:
-    """What ``complete`` would paint if its amodal masks were the true ones, with and without matched colours.
+    """What ``complete`` would paint if its amodal masks were the true ones; without recall, and the network alone.
 
     Returns:
         by method: (T, H, W, 3) uint8 and seconds.
@@ -72,12 +74,26 @@ def generate(model: CompletionModel, case: Case, steps: int, seed: int) -> dict[
     raw_seconds = time.perf_counter() - began
     detail = 1.0 if model.detail is None else model.detail
     matched = match_visible(raw, rgb.astype(np.float32) / 255, modal, amodal, detail)
+    pictures = {", colours not matched": (raw, raw_seconds)}
+    pictures[", without recall"] = (matched, time.perf_counter() - began)
+    if model.recall:
+        overall = (rgb[modal].mean(0) / 255).astype(np.float32)
+        motion = Motion(box.size, [1])
+        for image, on in zip(frames_u8, seen, strict=True):
+            motion.add(image, [on])
+        moments = [Moment(float(t), (float(x), float(y))) for t, (x, y) in enumerate(motion.paths()[1])]
+        stack = list(zip(frames_u8, seen, whole, moments, strict=True))
+        others = [view[0] for view in (look(*one) for one in stack) if view is not None]
+        filled = [fill(m, *one, others, overall) for m, one in zip(matched, stack, strict=True)]
+        pictures[""] = (np.stack(filled), time.perf_counter() - began)
+    else:
+        pictures[""] = pictures.pop(", without recall")
     clip, track = Clip(frames_u8), ObjectTrack(1, seen)
-    painted = box.paste(layer(clip, track, whole, matched)[..., :3], frame)
-    seconds = time.perf_counter() - began
-    plain = box.paste(layer(clip, track, whole, raw)[..., :3], frame)
     name = f"ours, {steps} step{'s' if steps > 1 else ''}"
-    return {name: (painted, seconds), f"{name}, colours not matched": (plain, raw_seconds)}
+    return {
+        name + more: (box.paste(layer(clip, track, whole, picture)[..., :3], frame), seconds)
+        for more, (picture, seconds) in reversed(pictures.items())
+    }
 
 
 def score_frames(painted: Array, case: Case, seconds: float) -> ContentResult:

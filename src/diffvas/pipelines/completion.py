@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 from diffvas import arrays
 from diffvas.diffusion.sampling import Sampling
-from diffvas.pipelines.diffusion_vas import DiffusionVASPipeline
+from diffvas.pipelines.amodal import object_masks
+from diffvas.pipelines.content import object_content
+from diffvas.pipelines.desk import Desk
+from diffvas.pipelines.drawing import Guard, Meter, Plan, Progress, Shelf, decode_windows, draw_latents
+from diffvas.pipelines.drawing import window_generator as window_generator  # re-exported, as are those below
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
-from diffvas.pipelines.order import may_be_hidden
-from diffvas.pipelines.windows import blend_windows, plan_windows
+from diffvas.pipelines.material import MOST_MARGIN, Material, of_arrays
+from diffvas.pipelines.pixels import cut_masks as cut_masks
+from diffvas.pipelines.pixels import in_view, shrink_masks
+from diffvas.pipelines.pixels import layer as layer
+from diffvas.pipelines.pixels import match_visible as match_visible
+from diffvas.pipelines.timeline import Timeline, check_model_fps, plan_timeline
+from diffvas.pipelines.uncertainty import check_output
+from diffvas.pipelines.windows import Window, plan_windows, window_starts
 from diffvas.types import Clip, Completion, ObjectCompletion, ObjectTrack
 
 Array = np.ndarray
-Progress = Callable[[str, int, int], None]
-
-
-def window_generator(seed: int, object_id: int, stage: int, window: int, sample: int) -> torch.Generator:
-    """A CPU generator of its own for every draw, so that no result depends on what else is computed."""
-    state = np.random.SeedSequence([seed, object_id, stage, window, sample]).generate_state(2)
-    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
 
 
 def check_inputs(clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None) -> None:
@@ -75,6 +75,23 @@ def as_tracks(tracks: Sequence[ObjectTrack] | Array) -> list[ObjectTrack]:
     return [ObjectTrack(1, tracks != 0)]
 
 
+def check_margin(margin: float) -> None:
+    """Raise ValueError unless it is a number from 0 to ``MOST_MARGIN``."""
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin <= MOST_MARGIN:
+        raise ValueError(f"margin: expected a number from 0 to {MOST_MARGIN}, got {margin!r}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# stacks at the model's own size, for those who measure
+
+
+def plain_windows(visible: Array, length: int) -> list[Window]:
+    """The windows of a clip without cuts, of which every frame is seen."""
+    spans = ((start, min(start + length, len(visible))) for start in window_starts(len(visible), length))
+    pairs = zip(plan_windows(visible, length), spans, strict=True)
+    return [Window(number, frames, *span) for number, (frames, span) in enumerate(pairs)]
+
+
 def amodal_frames(
     model: CompletionModel,
     modal: Array,
@@ -92,41 +109,19 @@ def amodal_frames(
         modal: (T, h, w) bool at the model's size. depth: (T, h, w) float32 in [0, 1] or None.
         tick: called once per sample and UNet step.
     """
-    windows = plan_windows(in_view(modal), model.frames)
-    out: list[list[Array]] = [[] for _ in range(samples)]
-    for w, frames in enumerate(windows):
-        a = arrays.masks_to_signed(modal[frames])
+    pipe = model.amodal
+
+    def draw(window: Window) -> torch.Tensor:
+        a = arrays.masks_to_signed(modal[window.frames])
         # a caller that resized may be beyond 1 by a rounding error
-        b = None if depth is None else arrays.depth_to_signed(depth[frames].clip(0, 1))
-        keys = [(seed, object_id, 1, w, k) for k in range(samples)]
-        shared = (seed, object_id, 0, w, 0)
-        for k, z in enumerate(draw_latents(model.amodal, a, b, shared, keys, sampling, tick)):
-            out[k].append(model.amodal.decode(z).mean(1).numpy())
-    return np.stack([blend_windows(len(modal), windows, sample) for sample in out])
+        b = None if depth is None else arrays.depth_to_signed(depth[window.frames].clip(0, 1))
+        keys = [(seed, object_id, 1, window.number, k) for k in range(samples)]
+        return torch.stack(list(draw_latents(pipe, a, b, (seed, object_id, 0, window.number, 0), keys, sampling, tick)))
 
+    def decode(latents: torch.Tensor) -> Array:
+        return np.stack([pipe.decode(z).mean(1).numpy() for z in latents])
 
-def draw_latents(
-    pipe: DiffusionVASPipeline,
-    a: torch.Tensor,
-    b: torch.Tensor | None,
-    shared: tuple[int, int, int, int, int],
-    keys: Sequence[tuple[int, int, int, int, int]],
-    sampling: Sampling,
-    tick: Callable[[], None],
-) -> Iterator[torch.Tensor]:
-    """(T, 4, h, w) scaled latents, one sample per key.
-
-    Args:
-        a, b: (T, 3, h, w) conditions in [-1, 1]. shared, keys: what the condition noise and each sample derive from;
-            the released inference draws all of a sample from one generator and encodes anew for every sample.
-    """
-    if pipe.behaviour.frame_tokens:
-        for key in keys:
-            generator = window_generator(*key)
-            yield pipe.denoise(pipe.encode_conditions(a, b, generator), [generator], sampling, tick)[0]
-        return
-    conditions = pipe.encode_conditions(a, b, window_generator(*shared))
-    yield from pipe.denoise(conditions, [window_generator(*key) for key in keys], sampling, tick)
+    return np.stack(_decode_all(model, pipe.config.defaults["decode_chunk"], modal, draw, decode), 1)
 
 
 def content_frames(
@@ -145,210 +140,31 @@ def content_frames(
     Args:
         rgb: (T, h, w, 3) uint8; modal, amodal: (T, h, w) bool.
     """
-    windows = plan_windows(in_view(modal), model.frames)
     pipe = model.content
     assert pipe is not None
     visible = arrays.composite_on_white(rgb, modal)
-    results = []
-    for w, frames in enumerate(windows):
-        a, b = arrays.to_signed(visible[frames]), arrays.masks_to_signed(amodal[frames])
-        shared, key = (seed, object_id, 2, w, 0), (seed, object_id, 3, w, 0)
-        (z,) = draw_latents(pipe, a, b, shared, [key], sampling, tick)
-        results.append(pipe.decode(z).permute(0, 2, 3, 1).numpy())
-    return blend_windows(len(modal), windows, results)
+
+    def draw(window: Window) -> torch.Tensor:
+        a, b = arrays.to_signed(visible[window.frames]), arrays.masks_to_signed(amodal[window.frames])
+        shared, key = (seed, object_id, 2, window.number, 0), (seed, object_id, 3, window.number, 0)
+        return torch.stack(list(draw_latents(pipe, a, b, shared, [key], sampling, tick)))
+
+    def decode(latents: torch.Tensor) -> Array:
+        return pipe.decode(latents[0]).permute(0, 2, 3, 1).numpy()[None]
+
+    frames = _decode_all(model, pipe.config.defaults["decode_chunk"], modal, draw, decode)
+    return np.stack([frame[0] for frame in frames])
 
 
-def match_visible(generated: Array, rgb: Array, modal: Array, amodal: Array, detail: float) -> Array:
-    """Low frequencies from the camera, detail from the model: colours that meet those of the visible part.
-
-    The camera's visible colours are spread by a normalised Gaussian over their surroundings, going over into the clip's
-    mean colour of the object far from any visible pixel and in frames without one. The generated picture adds what it
-    has beyond its own low frequencies.
-
-    Args:
-        generated, rgb: (T, h, w, 3) float32 in [0, 1]. modal, amodal: (T, h, w) bool.
-        detail: share of the generated detail that is kept; a model's own measured setting.
-    """
-    if not modal.any():
-        return generated
-    overall = rgb[modal].mean(0)
-    out = np.empty_like(generated)
-    spread = 0.08 * modal.shape[2]
-
-    def smooth(image: Array, on: Array, beyond: Array) -> Array:
-        mass = cv2.GaussianBlur(on, (0, 0), spread)[..., None]
-        return np.asarray((cv2.GaussianBlur(image * on[..., None], (0, 0), spread) + 0.005 * beyond) / (mass + 0.005))
-
-    for t in range(len(out)):
-        on = amodal[t].astype(np.float32)
-        # the object stands on white, which bleeds into its border by about the VAE's blur
-        share = cv2.GaussianBlur(on, (0, 0), 1.5)[..., None].clip(0.3, 1)
-        clean = (1 - (1 - generated[t]) / share).clip(0, 1)
-        low = smooth(clean, on, clean)
-        out[t] = smooth(rgb[t], modal[t].astype(np.float32), overall) + detail * (clean - low)
-    return out.clip(0, 1)
-
-
-def layer(clip: Clip, track: ObjectTrack, amodal: Array, content: Array) -> Array:
-    """(T, H, W, 4) uint8: generated pixels where the object is hidden, the camera's own where it is visible."""
-    frames, height, width = amodal.shape
-    rgba = np.zeros((frames, height, width, 4), np.uint8)
-    for t in range(frames):
-        if not amodal[t].any():
-            continue
-        grown = cv2.resize(content[t], (width, height), interpolation=cv2.INTER_CUBIC)
-        rgba[t, ..., :3] = (grown * 255).round().clip(0, 255).astype(np.uint8)
-        rgba[t, ..., :3][track.modal_masks[t]] = clip.frames_u8[t][track.modal_masks[t]]
-        rgba[t][~amodal[t]] = 0
-        rgba[t, ..., 3][amodal[t]] = 255
-    return rgba
-
-
-def shrink_masks(masks: Array, size: tuple[int, int]) -> Array:
-    """(T, h, w) bool at the model's size: pixels that are half covered or more by the masks (T, H, W) bool."""
-    coverage = arrays.resize_masks_area(masks, size)
-    small = coverage >= 0.5
-    return small if small.any() else coverage > 0  # smaller than a pixel of the model: keep what there is of it
-
-
-def grow_masks(soft: Array, threshold: float, size: tuple[int, int]) -> Array:
-    """(T, H, W) bool from soft masks (T, h, w): resized first and cut then, which keeps outlines smooth."""
-    return np.stack([cv2.resize(s, size[::-1], interpolation=cv2.INTER_LINEAR) >= threshold for s in soft])
-
-
-def cut_masks(soft: Array, threshold: float, modal: Array, room: Array | None, *, faithful: bool = False) -> Array:
-    """(T, H, W) bool amodal masks from soft ones (T, h, w): what is visible, and what may be hidden and is likely.
-
-    Args:
-        modal: (T, H, W) bool. room: (T, H, W) bool, where something nearer is seen (``order.may_be_hidden``); None
-            where there is no depth to tell.
-        faithful: cut first and resize by nearest neighbour then, as the reference does.
-    """
-    size = (modal.shape[1], modal.shape[2])
-    whole = arrays.resize_masks_nearest(soft > threshold, size) if faithful else grow_masks(soft, threshold, size)
-    return modal | (whole if room is None else whole & room)
-
-
-def in_view(masks: Array) -> Array:
-    """(T,) bool, in which frames of (T, H, W) bool there is anything."""
-    return np.asarray(masks.any((1, 2)))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to draw both stages, with nothing left open; ``content`` is None where only masks are wanted."""
-
-    samples: int
-    amodal: Sampling
-    content: Sampling | None
-    seed: int
-
-    @classmethod
-    def of(cls, model: CompletionModel, samples: int | None, seed: int, **asked: Any) -> Plan:
-        """What was asked for, else the model's measured defaults."""
-        stages = [None if pipe is None else pipe.sampling(**asked) for pipe in (model.amodal, model.content)]
-        assert stages[0] is not None
-        default = model.amodal.config.defaults["samples"]
-        return cls(int(default if samples is None else samples), stages[0], stages[1], int(seed))
-
-    def settings(self) -> dict[str, Any]:
-        """For ``result.json``."""
-        found: dict[str, Any] = {"samples": self.samples, "seed": self.seed}
-        for stage, sampling in (("amodal", self.amodal), ("content", self.content)):
-            if sampling is not None:
-                low, high = sampling.interval
-                found[stage] = {"steps": sampling.steps, "sampler": sampling.sampler, "guidance": sampling.guidance}
-                if sampling.interval != Sampling.interval:
-                    found[stage]["interval"] = [low, high if math.isfinite(high) else None]
-        return found
-
-
-class Meter:
-    """Counts UNet steps for ``progress`` and seconds per stage."""
-
-    def __init__(self, progress: Progress | None, windows: int, plan: Plan):
-        self.progress = progress
-        self.total = {"amodal": windows * plan.samples * plan.amodal.steps}
-        if plan.content is not None:
-            self.total["content"] = windows * plan.content.steps
-        self.done = {"amodal": 0, "content": 0}
-        self.seconds: dict[str, float] = {}
-
-    def tick(self, stage: str) -> None:
-        """One UNet step of ``stage`` is done."""
-        self.done[stage] += 1
-        if self.progress is not None:
-            self.progress(stage, self.done[stage], self.total[stage])
-
-    @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time inside to that of ``stage``."""
-        began = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
-
-
-def complete_object(
-    model: CompletionModel, clip: Clip, track: ObjectTrack, depth: Array | None, plan: Plan, meter: Meter
-) -> ObjectCompletion:
-    """One object of a clip; independent of all others. The models see a box around it, the result is the whole frame.
-
-    Args:
-        depth: (T, H, W) float, larger = nearer, or None.
-    """
-    box = model.focus_box(track.modal_masks)
-    near = ObjectTrack(track.object_id, np.ascontiguousarray(box.crop(track.modal_masks)))
-    with meter.timed("amodal"):
-        soft = soft_masks(
-            model, near.modal_masks, None if depth is None else box.crop(depth), track.object_id, plan, meter
-        )
-        threshold = float(model.amodal.config.defaults["threshold"])
-        room = box.crop(may_be_hidden(depth, track.modal_masks)) if model.depth_rule and depth is not None else None
-        cut = partial(
-            cut_masks, threshold=threshold, modal=near.modal_masks, room=room, faithful=model.behaviour == "faithful"
-        )
-        amodal = cut(soft.mean(0))
-        probability = None
-        if plan.samples > 1:
-            probability = np.zeros(amodal.shape, np.float32)
-            for sample in soft:
-                probability += cut(sample)
-            probability = box.paste(probability / plan.samples, clip.size)
-        model.amodal.maybe_free_model_hooks()
-    rgba = None
-    if plan.content is not None:
-        with meter.timed("content"):
-            view = Clip(np.ascontiguousarray(box.crop(clip.frames_u8)), clip.fps, clip.name)
-            rgba = box.paste(object_content(model, view, near, amodal, plan, meter), clip.size)
-    return ObjectCompletion(track.object_id, track.modal_masks, box.paste(amodal, clip.size), probability, rgba)
-
-
-def object_content(
-    model: CompletionModel, view: Clip, near: ObjectTrack, amodal: Array, plan: Plan, meter: Meter
-) -> Array:
-    """(T, H, W, 4) uint8: stage 2 on what is in the focus box.
-
-    Args:
-        view, near, amodal: the clip, the visible masks and the whole ones, cropped alike.
-    """
-    assert model.content is not None and plan.content is not None
-    size = model.working_size(*view.size)
-    modal, rgb = shrink_masks(near.modal_masks, size), arrays.resize_u8(view.frames_u8, size)
-    whole = shrink_masks(amodal, size) | modal
-    content = content_frames(
-        model,
-        rgb,
-        modal,
-        whole,
-        near.object_id,
-        sampling=plan.content,
-        seed=plan.seed,
-        tick=partial(meter.tick, "content"),
-    )
-    model.content.maybe_free_model_hooks()
-    if model.detail is not None:
-        content = match_visible(content, rgb.astype(np.float32) / 255, modal, whole, model.detail)
-    return layer(view, near, amodal, content)
+def _decode_all(
+    model: CompletionModel,
+    chunk: int,
+    modal: Array,
+    draw: Callable[[Window], torch.Tensor],
+    decode: Callable[[torch.Tensor], Array],
+) -> list[Array]:
+    windows = plain_windows(in_view(modal), model.frames)
+    return [maps for _, maps in decode_windows(windows, (0, len(modal)), int(chunk), draw, decode)]
 
 
 def soft_masks(model: CompletionModel, modal: Array, depth: Array | None, key: int, plan: Plan, meter: Meter) -> Array:
@@ -370,6 +186,33 @@ def soft_masks(model: CompletionModel, modal: Array, depth: Array | None, key: i
     )
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# clips in memory
+
+
+def complete_object(desk: Desk, object_id: int) -> ObjectCompletion:
+    """One object in every frame, as arrays."""
+    material, shape = desk.material, (desk.material.num_frames, *desk.material.size)
+    amodal, some = np.zeros(shape, bool), desk.plan.samples > 1
+    probability = np.zeros(shape, np.float32) if some else None
+    confidence = np.full(shape[0], np.nan, np.float32) if some else None
+    with desk.meter.timed("amodal"):
+        for found in object_masks(desk, object_id):
+            amodal[found.frame] = found.amodal
+            if probability is not None and found.probability is not None:
+                probability[found.frame] = found.probability
+            if confidence is not None and found.confidence is not None:
+                confidence[found.frame] = found.confidence
+    rgba = None
+    if desk.plan.content is not None:
+        rgba = np.zeros((*shape, 4), np.uint8)
+        with desk.meter.timed("content"):
+            for t, frame in object_content(desk, object_id, amodal.__getitem__):
+                rgba[t] = frame
+    modal = np.stack([material.modal(object_id, t) for t in range(shape[0])])
+    return ObjectCompletion(object_id, modal, amodal, probability, rgba, confidence)
+
+
 def complete(
     clip: Clip,
     tracks: Sequence[ObjectTrack] | Array,
@@ -381,11 +224,18 @@ def complete(
     sampler: str | None = None,
     guidance: float | None = None,
     interval: tuple[float, float] | None = None,
+    evaluated: tuple[float, float] | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
+    output: str = "consensus",
+    cuts: Sequence[int] = (),
+    model_fps: float | str = "auto",
+    margin: float = 0.0,
 ) -> Completion:
     """Complete every object of a clip: its amodal masks and its hidden content.
+
+    Everything is in memory: for videos of any length see ``pipelines.job.complete_video``, which gives the same.
 
     Args:
         clip: any size, any length.
@@ -395,11 +245,19 @@ def complete(
         depth: (T, H, W) float, inverse depth in any unit (larger = nearer), or None where there is none. NaN and
             infinity mean unknown.
         samples: how many amodal samples to take; the mask is where their mean is above the model's threshold.
-        steps, sampler, guidance, interval: how both stages are drawn, see ``diffusion.sampling.Sampling``. These and
-            ``samples`` are the model's measured defaults where None.
-        seed: 0 or more; results depend on it and on each object alone, not on the other objects.
+        steps, sampler, guidance, interval, evaluated: how both stages are drawn, see ``diffusion.sampling.Sampling``.
+            These and ``samples`` are the model's measured defaults where None.
+        seed: 0 or more; results depend on it and on each object alone, not on the other objects (with depth: on what
+            is visible of them, for models without a depth rule of their own).
         device: auto, cpu or cuda; where ``model`` is loaded already, its own counts.
         progress: called as (stage, UNet steps done, of all).
+        output: what is made of several samples: their ``consensus``; the ``best``, which agrees most with the others;
+            or the ``mean-shape``.
+        cuts: numbers of the frames with which a new shot begins; no window crosses them.
+        model_fps: frames per second that the networks see: a number, "all", or "auto": all frames where a shot fits one
+            window, else at least 8; their results are carried back to every frame.
+        margin: how far completion may leave the frame on each side, as a share of the frame's side, 0 to 0.5. The
+            result's clip is then that large, black around the frame; ``settings["frame"]`` says where that lies.
 
     Returns:
         The objects in the order given.
@@ -411,28 +269,80 @@ def complete(
     depth = None if depth is None else np.asarray(depth)
     check_inputs(clip, tracks, depth)
     depth = None if depth is None else arrays.clean_depth(depth)
-    if samples is not None:
-        check_number("samples", samples, 1)
-    check_number("seed", seed, 0)
-    asked: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance, "interval": interval}
-    Sampling(**{name: value for name, value in asked.items() if value is not None})  # complain before loading
+    check_margin(margin)
+    asked: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
+    asked |= {"interval": interval, "evaluated": evaluated}
+    check_options(samples, seed, output, model_fps, **asked)
     loading = 0.0
     if not isinstance(model, CompletionModel):
         began = time.perf_counter()
         model = load_pipelines(model, device)
         loading = time.perf_counter() - began
     plan = Plan.of(model, samples, seed, **asked)
-    windows = sum(len(plan_windows(in_view(t.modal_masks), model.frames)) for t in tracks)
-    meter = Meter(progress, windows, plan)
+    material = of_arrays(clip, tracks, depth, float(margin))
+    model_fps = "all" if model.behaviour == "faithful" and model_fps == "auto" else model_fps
+    timeline = plan_timeline(material.times, cuts, model_fps, model.frames)
+    desk = make_desk(model, material, timeline, plan, progress, output=output)
     if loading:
-        meter.seconds["load"] = loading
-    objects = tuple(complete_object(model, clip, track, depth, plan, meter) for track in tracks)
-    settings = {
+        desk.meter.seconds["load"] = loading
+    objects = tuple(complete_object(desk, track.object_id) for track in tracks)
+    if margin:
+        clip = Clip(material.inside.paste(clip.frames_u8, material.size), clip.fps, clip.name)
+    return Completion(clip, objects, settings_of(desk), desk.meter.seconds)
+
+
+def check_options(samples: int | None, seed: int, output: str, model_fps: float | str, **asked: Any) -> None:
+    """Complain before a model is loaded.
+
+    Raises:
+        ValueError: names the argument, what was expected and what came.
+    """
+    if samples is not None:
+        check_number("samples", samples, 1)
+    check_number("seed", seed, 0)
+    check_output(output)
+    check_model_fps(model_fps)
+    Sampling(**{name: value for name, value in asked.items() if value is not None})
+
+
+def make_desk(
+    model: CompletionModel,
+    material: Material,
+    timeline: Timeline,
+    plan: Plan,
+    progress: Progress | None,
+    *,
+    output: str = "consensus",
+    shelf: Shelf | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Desk:
+    """A desk with a meter that knows how much there is to do."""
+    guard = Guard(notify or partial(warnings.warn, category=RuntimeWarning, stacklevel=2))
+    desk = Desk(model, material, timeline, plan, Meter(None, 0, plan), shelf or Shelf(), guard, output)
+    windows = sum(len(run.windows) for runs in desk.runs.values() for run in runs)
+    desk.meter = Meter(progress, windows, plan)
+    return desk
+
+
+def settings_of(desk: Desk) -> dict[str, Any]:
+    """What a result depends on, for ``result.json``."""
+    model, material, timeline = desk.model, desk.material, desk.timeline
+    found = {
         "model": model.name,
         "behaviour": model.behaviour,
-        **plan.settings(),
-        "depth": depth is not None,
+        **desk.plan.settings(),
+        "depth": material.depth_at is not None,
         "device": str(model.device),
         "dtype": str(model.amodal.unet.dtype).removeprefix("torch."),
     }
-    return Completion(clip, objects, settings, meter.seconds)
+    if desk.plan.samples > 1:
+        found["output"] = desk.output
+    if not timeline.every_frame:
+        found["model_frames"] = len(timeline.at)
+    if len(timeline.shots) > 1:
+        found["shots"] = [int(timeline.at[start]) for start, _ in timeline.shots]
+    if material.margin:
+        box = material.inside
+        found["margin"] = material.margin
+        found["frame"] = {"top": box.top, "left": box.left, "height": box.size[0], "width": box.size[1]}
+    return found

@@ -35,7 +35,7 @@ class CompletionModel:
         focus: how much wider than what is seen of an object the box is that the model looks at; None = the whole frame.
         depth_rule: whether hidden pixels are accepted only behind what depth says is nearer (``order.py``).
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
-            network's picture as it is.
+            network's picture as it is. recall: whether hidden parts show what other frames show (``recall.py``).
         behaviour: "default" or "faithful"; see ``diffusion_vas.Behaviour``.
     """
 
@@ -47,6 +47,7 @@ class CompletionModel:
     focus: float | None = None
     depth_rule: bool = False
     detail: float | None = None
+    recall: bool = False
     behaviour: str = "default"
 
     @property
@@ -222,6 +223,7 @@ def as_model(
         focus=None if faithful else first.get("focus"),
         depth_rule=not faithful and bool(first.get("depth_rule", False)),
         detail=None if faithful else second.get("detail"),
+        recall=not faithful and bool(second.get("recall", False)),
         behaviour=behaviour,
     )
 

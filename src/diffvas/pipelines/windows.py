@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
+import torch
+
+from diffvas.focus import Box
+from diffvas.masks import Extent
+
+SPREAD = 1.5  # windows share a focus box as long as it is at most this many times as large as their own
 
 
 def plan_windows(visible: np.ndarray, length: int = 25, overlap: int | None = None) -> list[np.ndarray]:
@@ -23,15 +33,10 @@ def plan_windows(visible: np.ndarray, length: int = 25, overlap: int | None = No
     Raises:
         ValueError: a ``length`` below 1, or an ``overlap`` that leaves no way forward.
     """
-    if length < 1:
-        raise ValueError(f"length: expected at least 1 frame, got {length}")
-    overlap = length // 3 if overlap is None else overlap
-    if not 0 <= overlap < length:
-        raise ValueError(f"overlap: expected 0 to {length - 1} frames, got {overlap}")
     total = len(visible)
+    starts = window_starts(total, length, overlap)
     if total <= length:
         return [np.arange(total)]
-    starts = [*range(0, total - length, length - overlap), total - length]
     seen = np.flatnonzero(visible)
     context = min(max(1, length // 6), (length - 1) // 2)
     windows = []
@@ -43,6 +48,16 @@ def plan_windows(visible: np.ndarray, length: int = 25, overlap: int | None = No
             frames = np.concatenate([before, inner, after])
         windows.append(frames)
     return windows
+
+
+def window_starts(total: int, length: int, overlap: int | None = None) -> list[int]:
+    """The first frame of each window; see :func:`plan_windows`."""
+    if length < 1:
+        raise ValueError(f"length: expected at least 1 frame, got {length}")
+    overlap = length // 3 if overlap is None else overlap
+    if not 0 <= overlap < length:
+        raise ValueError(f"overlap: expected 0 to {length - 1} frames, got {overlap}")
+    return [0] if total <= length else [*range(0, total - length, length - overlap), total - length]
 
 
 def blend_windows(total: int, windows: list[np.ndarray], results: list[np.ndarray]) -> np.ndarray:
@@ -68,3 +83,138 @@ def blend_windows(total: int, windows: list[np.ndarray], results: list[np.ndarra
     for frame in np.flatnonzero(weight == 0):
         value[frame] = value[held[np.argmin(np.abs(held - frame))]]
     return value
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# a video of any length, object by object
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Frames that the networks see at once.
+
+    Attributes:
+        number: among all windows of the clip, whether or not the object has one there: draws derive from it.
+        frames: frame numbers, increasing; see :func:`plan_windows`. start, stop: the span that they stand for.
+    """
+
+    number: int
+    frames: np.ndarray
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Windows of one shot that look at the same part of the frame, and are blended in latent space.
+
+    Attributes:
+        box: what they look at. windows: in order. start, stop: the frames whose results come from this run; of two
+            runs that overlap, each gives its half of what they share.
+    """
+
+    box: Box
+    windows: tuple[Window, ...]
+    start: int
+    stop: int
+
+
+def plan_runs(
+    extents: Sequence[Extent | None],
+    shots: Sequence[tuple[int, int]],
+    length: int,
+    box_around: Callable[[Extent], Box],
+) -> list[Run]:
+    """All windows of an object, with the boxes that follow it.
+
+    No window crosses a cut, and a shot in which the object is not seen has none: nothing is invented there.
+
+    Args:
+        extents: per frame (top, bottom, left, right) of what is visible, or None. shots: (start, stop) of each.
+        length: frames of a window. box_around: the focus box for what is visible.
+    """
+    runs: list[Run] = []
+    number = 0
+    for start, stop in shots:
+        starts = window_starts(stop - start, length)
+        seen = [extent for extent in extents[start:stop] if extent is not None]
+        if seen:
+            visible = np.array([extent is not None for extent in extents[start:stop]])
+            frames = [start + part for part in plan_windows(visible, length)]
+            spans = [(start + at, min(start + at + length, stop)) for at in starts]
+            windows = [Window(number + i, f, *span) for i, (f, span) in enumerate(zip(frames, spans, strict=True))]
+            runs += _share_boxes(windows, extents, _join(seen), box_around, (start, stop))
+        number += len(starts)
+    return runs
+
+
+def _share_boxes(
+    windows: Sequence[Window],
+    extents: Sequence[Extent | None],
+    everywhere: Extent,
+    box_around: Callable[[Extent], Box],
+    shot: tuple[int, int],
+) -> list[Run]:
+    groups: list[tuple[Extent, int, list[Window]]] = []  # what is seen, the largest box of one window, the windows
+    for window in windows:
+        seen = [extents[f] for f in window.frames]
+        own = _join([extent for extent in seen if extent is not None] or [everywhere])
+        area = _area(box_around(own))
+        if groups:
+            joint, largest = _join([groups[-1][0], own]), max(groups[-1][1], area)
+            if _area(box_around(joint)) <= SPREAD * largest:
+                groups[-1] = (joint, largest, [*groups[-1][2], window])
+                continue
+        groups.append((own, area, [window]))
+    middles = [(b[2][0].start + a[2][-1].stop + 1) // 2 for a, b in pairwise(groups)]
+    ends = [shot[0], *middles, shot[1]]
+    return [Run(box_around(seen), tuple(group), ends[i], ends[i + 1]) for i, (seen, _, group) in enumerate(groups)]
+
+
+def _join(extents: Sequence[Extent]) -> Extent:
+    tops, bottoms, lefts, rights = zip(*extents, strict=True)
+    return min(tops), max(bottoms), min(lefts), max(rights)
+
+
+def _area(box: Box) -> int:
+    return box.size[0] * box.size[1]
+
+
+class Blend:
+    """Cross-fades windows as they come, in the memory of the frames that a later window can still change."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        """For the frames from ``start`` to ``stop``."""
+        self._next, self._stop = start, stop
+        self._held: dict[int, list[tuple[float, torch.Tensor]]] = {}
+        self._last: torch.Tensor | None = None
+
+    def add(self, window: Window, values: torch.Tensor, settled: int) -> list[tuple[int, torch.Tensor]]:
+        """Take in a window, and give the frames before ``settled``, which no later one will change.
+
+        Args:
+            values: (K, n, ...), n being the window's frames; only those in its span count, the rest is context.
+
+        Returns:
+            (frame, (K, ...)) in order; a mean weighted by the distance to each window's end. A frame that no window
+            holds (dropped to make room for context) takes the one before it.
+        """
+        n = len(window.frames)
+        for k, frame in enumerate(window.frames.tolist()):
+            if window.start <= frame < window.stop:
+                self._held.setdefault(frame, []).append((float(min(k, n - 1 - k) + 1), values[:, k]))
+        out = []
+        for frame in range(self._next, min(settled, self._stop)):
+            parts = self._held.pop(frame, [])
+            value = self._last if not parts else parts[0][1]
+            if value is None:  # dropped, and nothing before it: what comes next
+                value = self._held[min(self._held)][0][1]
+            if len(parts) > 1:
+                total = sum(weight for weight, _ in parts)
+                value = torch.stack([weight / total * part for weight, part in parts]).sum(0)
+            self._last = value
+            out.append((frame, value))
+        self._next = max(self._next, min(settled, self._stop))
+        for frame in [f for f in self._held if f < self._next]:
+            del self._held[frame]
+        return out

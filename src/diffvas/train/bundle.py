@@ -26,7 +26,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "focus": 1.7,
         "depth_rule": True,
     },
-    "content": {"steps": 1, "samples": 1, "guidance": 1.0, "detail": 0.15},
+    "content": {"steps": 1, "samples": 1, "guidance": 1.0, "detail": 0.15, "recall": True},
 }
 
 

@@ -1,0 +1,188 @@
+"""Stage 2 as a stream: what an object looks like where it is hidden, in every frame of a clip of any length."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+
+from diffvas import arrays
+from diffvas.pipelines.desk import Desk, Estimate, every_frame
+from diffvas.pipelines.drawing import decode_windows, draw_latents
+from diffvas.pipelines.pixels import cut_coverage, match_visible, paint
+from diffvas.pipelines.recall import Moment, View, fill, look
+from diffvas.pipelines.windows import Run, Window
+from diffvas.types import F32, U8, Bool
+
+Amodal = Callable[[int], Bool]  # an object's whole mask (H, W) in the frame of this number
+
+
+def object_content(desk: Desk, object_id: int, amodal: Amodal, first: int = 0) -> Iterator[tuple[int, U8]]:
+    """(frame, RGBA (H, W, 4) uint8) of an object in every frame of the clip from ``first`` on.
+
+    Args:
+        amodal: what stage 1 found.
+    """
+    material = desk.material
+    said = every_frame(desk, object_id, partial(generated, desk, object_id, amodal), first)
+    frames = material.rgb(range(first, material.num_frames))
+    album = Album(desk, object_id, amodal) if desk.model.recall else None
+    for (t, estimate), frame in zip(said, frames, strict=True):
+        modal, whole = material.modal(object_id, t), amodal(t)
+        if estimate is None:  # nothing is hidden
+            yield t, paint(frame, modal, whole, np.zeros((1, 1, 3), np.float32))
+            continue
+        run = desk.runs[object_id][estimate.run]
+        views = [run.box.crop(image[None])[0] for image in (frame, modal, whole)]
+        picture = _meet(desk, object_id, estimate, *views)
+        overall = desk.glance.colours.get((object_id, estimate.run))
+        if album is not None and overall is not None and (views[2] & ~views[1]).any():
+            moment = album.moment(t, (run.box.left, run.box.top))
+            picture = fill(picture, views[0], views[1], views[2], moment, album.around(estimate.position), overall)
+        rgba = run.box.paste(paint(views[0], views[1], views[2], picture)[None], material.size)[0]
+        beyond = modal & ~run.box.paste(np.ones((1, *run.box.size), bool), material.size)[0]
+        if beyond.any():
+            rgba[beyond] = np.concatenate([frame[beyond], np.full((int(beyond.sum()), 1), 255, np.uint8)], 1)
+        yield t, rgba
+
+
+def _meet(desk: Desk, object_id: int, estimate: Estimate, frame: U8, modal: Bool, whole: Bool) -> F32:
+    """(h, w, 3) float32: the networks' picture with colours that meet the visible ones; images cropped to the box."""
+    picture, detail = estimate.maps[0], desk.model.detail
+    overall = desk.glance.colours.get((object_id, estimate.run))
+    if detail is None or overall is None:
+        return picture
+    size = (picture.shape[0], picture.shape[1])
+    small = arrays.resize_u8(frame[None], size).astype(np.float32) / 255
+    seen = arrays.resize_masks_area(modal[None], size) >= 0.5
+    on = (arrays.resize_masks_area(whole[None], size) >= 0.5) | seen
+    return np.asarray(match_visible(picture[None], small, seen, on, detail, overall)[0])
+
+
+def generated(desk: Desk, object_id: int, amodal: Amodal, first: int = 0) -> Iterator[Estimate]:
+    """What stage 2 says of every frame that it sees, from about position ``first`` on: the object on white."""
+    reader = _Reader(desk, object_id)
+    for number, run in enumerate(desk.runs[object_id]):
+        if run.stop > first:
+            yield from _generated_run(desk, object_id, number, amodal, first, reader)
+        for window in run.windows:
+            desk.count("content", object_id, window)
+
+
+def _generated_run(
+    desk: Desk, object_id: int, number: int, amodal: Amodal, first: int, reader: _Reader
+) -> Iterator[Estimate]:
+    run, pipe, plan = desk.runs[object_id][number], desk.model.content, desk.plan
+    assert pipe is not None and plan.content is not None
+    sampling, size = plan.content, desk.size(run)
+
+    def shrunk(masks: Callable[[int], Bool], window: Window) -> Bool:
+        crops = (run.box.crop(masks(int(t))[None]) for t in desk.timeline.at[window.frames])
+        return cut_coverage(np.concatenate([arrays.resize_masks_area(crop, size) for crop in crops]))
+
+    def draw(window: Window) -> torch.Tensor:
+        rgb: list[U8] = []
+
+        def work() -> torch.Tensor:
+            rgb[:] = rgb or reader.read(number, window)
+            modal = shrunk(partial(desk.material.modal, object_id), window)
+            whole = shrunk(amodal, window) | modal
+            a = arrays.to_signed(arrays.composite_on_white(np.stack(rgb), modal))
+            shared, key = (plan.seed, object_id, 2, window.number, 0), (plan.seed, object_id, 3, window.number, 0)
+            tick = partial(desk.meter.tick, "content")
+            (z,) = draw_latents(pipe, a, arrays.masks_to_signed(whole), shared, [key], sampling, tick)
+            return z.cpu()[None]
+
+        return desk.latents("content", object_id, window, work)
+
+    def decode(latents: torch.Tensor) -> F32:
+        frames = desk.guard(pipe, partial(pipe.decode, latents[0].to(desk.model.device)))
+        return np.asarray(frames.permute(0, 2, 3, 1).numpy())[None]
+
+    chunk = int(pipe.config.defaults["decode_chunk"])
+    for position, maps in decode_windows(run.windows, (run.start, run.stop), chunk, draw, decode, first):
+        yield Estimate(position, number, maps)
+    pipe.maybe_free_model_hooks()
+
+
+class Album:
+    """The frames that show the object, the nearest ones before and after a moment; positions must not fall.
+
+    Which frames these are depends on the moment alone, so that a resumed job paints the same.
+    """
+
+    REACH = 12  # frames on either side
+
+    def __init__(self, desk: Desk, object_id: int, amodal: Amodal) -> None:
+        self._desk, self._object, self._amodal = desk, object_id, amodal
+        extents = desk.material.extents(object_id)
+        self._shown = [p for p, t in enumerate(desk.timeline.at.tolist()) if extents[t] is not None]
+        self._ahead: Iterator[U8] | None = None
+        self._next = 0  # index into the shown positions of what is read next
+        self._views: dict[int, View] = {}
+
+    def around(self, position: int) -> list[View]:
+        """At most twice ``REACH`` and one views from the same shot."""
+        middle = bisect_right(self._shown, position)
+        low, high = max(middle - self.REACH - 1, 0), min(middle + self.REACH, len(self._shown))
+        if self._ahead is None:
+            self._next = low
+            self._ahead = self._desk.material.rgb(self._desk.timeline.at[self._shown[low:]].tolist())
+        while self._next < high:
+            self._add(self._shown[self._next], next(self._ahead))
+            self._next += 1
+        wanted = self._shown[low:high]
+        self._views = {p: view for p, view in self._views.items() if p >= self._shown[low]} if wanted else {}
+        start, stop = next(shot for shot in self._desk.timeline.shots if shot[0] <= position < shot[1])
+        return [self._views[p] for p in wanted if p in self._views and start <= p < stop]
+
+    def moment(self, frame: int, origin: tuple[int, int] = (0, 0)) -> Moment:
+        """Time and path of the object in a frame of the clip; ``origin``: corner of the images that are looked at."""
+        at, path = self._desk.timeline.at, self._desk.glance.paths[self._object][frame]
+        return Moment(float(np.interp(frame, at, np.arange(len(at)))), (float(path[0]), float(path[1])), origin)
+
+    def _add(self, position: int, frame: U8) -> None:
+        t = int(self._desk.timeline.at[position])
+        found = look(frame, self._desk.material.modal(self._object, t), self._amodal(t), self.moment(t))
+        if found is not None:
+            self._views[position] = found[0]
+
+
+class _Reader:
+    """Reads the networks' frames once, in order, and keeps what windows need of them at the networks' size."""
+
+    def __init__(self, desk: Desk, object_id: int) -> None:
+        self._desk, self._object = desk, object_id
+        self._ahead: Iterator[tuple[int, U8]] | None = None
+        self._last = -1
+        self._kept: dict[tuple[int, int], U8] = {}
+
+    def read(self, number: int, window: Window) -> list[U8]:
+        """(h, w, 3) uint8 for each of the window's frames, of the run ``number``; windows come in order."""
+        desk = self._desk
+        runs = desk.runs[self._object]
+        if self._ahead is None:
+            spans = [range(w.start, w.stop) for run in runs for w in run.windows]
+            wanted = sorted({p for span in spans for p in span if p >= window.start})
+            self._ahead = zip(wanted, desk.material.rgb(desk.timeline.at[wanted].tolist()), strict=True)
+        self._kept = {key: v for key, v in self._kept.items() if key >= (number, window.start)}
+        while self._last < window.stop - 1:
+            self._last, frame = next(self._ahead)
+            for other, run in enumerate(runs):
+                if other >= number and _spans(run, self._last):
+                    self._kept[other, self._last] = self._shrink(run, frame)
+        inside = range(window.start, window.stop)
+        context = desk.glance.context
+        return [
+            self._kept[number, p] if p in inside else context[self._object, number, p] for p in window.frames.tolist()
+        ]
+
+    def _shrink(self, run: Run, frame: U8) -> U8:
+        return arrays.resize_u8(run.box.crop(frame[None]), self._desk.size(run))[0]
+
+
+def _spans(run: Run, position: int) -> bool:
+    return run.windows[0].start <= position < run.windows[-1].stop

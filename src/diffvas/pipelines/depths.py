@@ -1,0 +1,121 @@
+"""Depth of a video of any length: from images one at a time, or estimated frame by frame and kept in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from diffvas import arrays, video
+from diffvas.export import whole_file
+from diffvas.model_files import AbsentError
+from diffvas.perception import depth as perception
+from diffvas.types import F32, Clip
+from diffvas.video import Footage
+
+if TYPE_CHECKING:
+    import torch
+
+KEPT_SIDE = 640  # pixels of the longer side at which estimated depth, which is smooth, is kept
+CHUNK = 8  # frames per call of the network
+
+Progress = Callable[[str, int, int], None]
+DepthAt = Callable[[int], F32]  # a frame's depth (H, W) float32, finite, larger = nearer
+
+
+@dataclass(frozen=True, eq=False)
+class DepthSource:
+    """Where a video's depth comes from; :func:`open_depth` makes it.
+
+    Attributes:
+        description: one line for the user. key: what results depend on. read: gives a frame's depth, where it exists
+            already. estimator: the network, where it does not.
+    """
+
+    description: str
+    key: str = "none"
+    read: DepthAt | None = None
+    estimator: perception.DepthEstimator | None = None
+
+    def prepare(
+        self, footage: Footage, frames: Sequence[int], folder: Path, progress: Progress | None = None
+    ) -> DepthAt | None:
+        """Depth for these frames, which ascend; estimated ones lie in ``folder``, and those there are not made again.
+
+        They are kept in half precision at ``KEPT_SIDE`` pixels or less.
+        """
+        if self.estimator is None:
+            return self.read
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [t for t in frames if not _file(folder, t).is_file()]
+        shrink = max(1.0, max(footage.size) / KEPT_SIDE)
+        size = (max(1, round(footage.size[0] / shrink)), max(1, round(footage.size[1] / shrink)))
+        pictures = footage.frames(missing)
+        for start in range(0, len(missing), CHUNK):
+            part = missing[start : start + CHUNK]
+            depth = self.estimator(np.stack([next(pictures) for _ in part]))
+            for t, values in zip(part, arrays.resize_float(depth, size), strict=True):
+                with whole_file(_file(folder, t)) as temp, open(temp, "wb") as file:
+                    np.save(file, values.astype(np.float16), allow_pickle=False)
+            if progress is not None:
+                progress("depth", start + len(part), len(missing))
+
+        def read(frame: int) -> F32:
+            values = np.load(_file(folder, frame), allow_pickle=False).astype(np.float32)
+            return arrays.resize_float(values[None], footage.size)[0]
+
+        return read
+
+
+def _file(folder: Path, frame: int) -> Path:
+    return folder / f"{frame:05d}.npy"
+
+
+def open_depth(text: str, footage: Footage, *, device: str | torch.device = "auto") -> DepthSource:
+    """What ``--depth`` asks for; see ``perception.depth.resolve_depth``, whose words these are.
+
+    A folder of images is read frame by frame, arrays in a file are read whole, networks are loaded and not yet run.
+
+    Raises:
+        ValueError: nothing of all that, or it cannot be read.
+    """
+    if text == "none":
+        return DepthSource("depth: none")
+    path = Path(text)
+    if text not in ("auto", *perception.DEPTH_MODELS) and path.exists() and not (path / "config.json").is_file():
+        if path.is_dir():
+            return DepthSource(
+                f"depth: {path}", _stamp(path), video.open_depth_folder(path, footage.size, footage.num_frames)
+            )
+        shape: Any = SimpleNamespace(size=footage.size, num_frames=footage.num_frames)
+        stack, line = perception.resolve_depth(text, cast(Clip, shape))
+        assert stack is not None
+        return DepthSource(line, _stamp(path), stack.__getitem__)
+    try:
+        estimator = perception.load_depth_model("small" if text == "auto" else text, device)
+    except AbsentError as error:
+        if text != "auto":
+            raise
+        return DepthSource(f"depth: none (auto: {error.reason}; give --depth FOLDER, or a model id)")
+    auto = "auto: " if text == "auto" else ""
+    return DepthSource(f"depth: {auto}{estimator.description}", estimator.description, None, estimator)
+
+
+def _stamp(path: Path) -> str:
+    return f"{path.resolve()} {stamp(path)}"
+
+
+def stamp(path: Path) -> str:
+    """A digest of the names, sizes and times of a file, or of the files of a folder: another after any change."""
+    import hashlib
+
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    found = hashlib.sha256()
+    for file in files:
+        state = file.stat()
+        found.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return found.hexdigest()[:16]

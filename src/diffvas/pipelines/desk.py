@@ -1,0 +1,234 @@
+"""What both stages of all objects work with, and the way from the networks' frames to all frames.
+
+Everything here is a stream. A frame comes out as soon as no later window changes it, for arrays in memory and for files
+alike; where to begin is asked for, so that a resumed job goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+
+from diffvas import arrays
+from diffvas.focus import Box
+from diffvas.masks import Extent
+from diffvas.pipelines.drawing import Guard, Meter, Plan, Shelf
+from diffvas.pipelines.loading import CompletionModel
+from diffvas.pipelines.material import Material
+from diffvas.pipelines.timeline import Motion, Timeline, move
+from diffvas.pipelines.windows import Run, Window, plan_runs
+from diffvas.types import F32, U8, Bool
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What the networks say of one frame.
+
+    Attributes:
+        position: in the timeline. run: whose box it is. maps: (K, h, w) masks or (1, h, w, 3) colours, float32 in
+            [0, 1], at the networks' size.
+        room: (H, W) bool in the box at the source's size, where the object may be hidden; None = anywhere.
+    """
+
+    position: int
+    run: int
+    maps: F32
+    room: Bool | None = None
+
+
+@dataclass(eq=False)
+class Desk:
+    """Everything that both stages of all objects work with.
+
+    Attributes:
+        output: one of ``uncertainty.OUTPUTS``. counted: windows that the meter has seen.
+    """
+
+    model: CompletionModel
+    material: Material
+    timeline: Timeline
+    plan: Plan
+    meter: Meter
+    shelf: Shelf
+    guard: Guard
+    output: str = "consensus"
+    counted: set[str] = field(default_factory=set)
+
+    @cached_property
+    def runs(self) -> dict[int, list[Run]]:
+        """The windows of every object."""
+        return {i: plan_object(self.model, self.material, self.timeline, i) for i in self.material.tracks}
+
+    @cached_property
+    def glance(self) -> Glance:
+        """What has to be known of all frames beforehand."""
+        return take_glance(self)
+
+    def size(self, run: Run) -> tuple[int, int]:
+        """(h, w) at which the networks see a run's box."""
+        return self.model.working_size(*run.box.size)
+
+    def latents(self, stage: str, object_id: int, window: Window, draw: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """(K, n, 4, h, w), from the shelf or drawn now."""
+        pipe = self.model.amodal if stage == "amodal" else self.model.content
+        assert pipe is not None
+        name, before = window_name(stage, object_id, window), self.meter.done[stage]
+        made, known = self.shelf.get(name, partial(self.guard, pipe, draw))
+        # what lay there counts too, and an attempt that failed does not
+        self.count(stage, object_id, window, 0 if known else self.meter.done[stage] - before)
+        return made
+
+    def count(self, stage: str, object_id: int, window: Window, ticked: int = 0) -> None:
+        """A window is done, of which ``ticked`` steps were told to the meter already."""
+        name = window_name(stage, object_id, window)
+        if name not in self.counted:
+            self.counted.add(name)
+            self.meter.tick(stage, self.meter.steps[stage] - ticked)
+
+
+def window_name(stage: str, object_id: int, window: Window) -> str:
+    """Under which a window's latents are kept."""
+    return f"{stage}-{object_id}-{window.number:05d}"
+
+
+def plan_object(model: CompletionModel, material: Material, timeline: Timeline, object_id: int) -> list[Run]:
+    """An object's windows on the frames that the networks see, as positions in the timeline."""
+    height, width = material.size
+
+    def box_around(extent: Extent) -> Box:
+        seen = np.zeros((1, height, width), bool)
+        seen[0, extent[0] : extent[1], extent[2] : extent[3]] = True
+        return model.focus_box(seen)
+
+    everywhere = material.extents(object_id)
+    return plan_runs([everywhere[t] for t in timeline.at], timeline.shots, model.frames, box_around)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one look at all frames before anything is drawn
+
+
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """What one pass over the frames finds out.
+
+    Attributes:
+        paths: by object (T, 2) float32, how it has moved since the first frame, (x, y) in pixels; empty where nobody
+            asks: the networks see all frames, and no frame is filled from others.
+        colours: by object and run (3,) float32, the mean colour of what is visible, 0 to 1; None where nothing is.
+        context: by object, run and position (h, w, 3) uint8, frames that a window borrows from outside of its span.
+    """
+
+    paths: dict[int, F32]
+    colours: dict[tuple[int, int], F32 | None]
+    context: dict[tuple[int, int, int], U8]
+
+
+def take_glance(desk: Desk) -> Glance:
+    """Read all frames once, or none where there is nothing to find out."""
+    material, timeline = desk.material, desk.timeline
+    ids, sampled = list(material.tracks), not timeline.every_frame
+    motion = Motion(material.size, ids)
+    colours: dict[tuple[int, int], _Colours] = {}
+    context: dict[tuple[int, int, int], U8] = {}
+    if not sampled and desk.plan.content is None:
+        return Glance({}, {}, {})
+    moving = sampled or desk.model.recall
+    frames = list(range(material.num_frames)) if sampled else timeline.at.tolist()
+    positions = {int(t): position for position, t in enumerate(timeline.at)}
+    for t, frame in zip(frames, material.rgb(frames), strict=True):
+        if moving:
+            motion.add(frame, [material.modal(i, t) for i in ids])
+        if t not in positions or desk.plan.content is None:
+            continue
+        for i in ids:
+            for number, run in enumerate(desk.runs[i]):
+                borrowed, held = _use(run, positions[t])
+                if not (borrowed or held):
+                    continue
+                small = arrays.resize_u8(run.box.crop(frame[None]), desk.size(run))[0]
+                if borrowed:
+                    context[i, number, positions[t]] = small
+                if held and material.extents(i)[t] is not None:
+                    coverage = arrays.resize_masks_area(run.box.crop(material.modal(i, t)[None]), desk.size(run))[0]
+                    colours.setdefault((i, number), _Colours()).add(small, coverage)
+    return Glance(motion.paths() if moving else {}, {key: c.mean() for key, c in colours.items()}, context)
+
+
+def _use(run: Run, position: int) -> tuple[bool, bool]:
+    """Whether a window of the run borrows a frame from outside of its span, and whether one has it in its span."""
+    if not min(w.frames[0] for w in run.windows) <= position <= max(w.frames[-1] for w in run.windows):
+        return False, False
+    inside = [w.start <= position < w.stop for w in run.windows]
+    borrowed = any(not there and position in w.frames for w, there in zip(run.windows, inside, strict=True))
+    return borrowed, any(inside)
+
+
+class _Colours:
+    """The mean colour on an object's pixels, by the rule of ``pixels.shrink_masks`` for objects that are very small."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros((2, 4))
+
+    def add(self, rgb_u8: U8, coverage: F32) -> None:
+        for sums, on in zip(self._sums, (coverage >= 0.5, coverage > 0), strict=True):
+            sums += [*rgb_u8[on].sum(0, dtype=np.float64), on.sum()]
+
+    def mean(self) -> F32 | None:
+        sums = self._sums[0] if self._sums[0, 3] else self._sums[1]
+        return np.asarray(sums[:3] / sums[3] / 255, np.float32) if sums[3] else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# from the networks' frames to all frames
+
+
+def every_frame(
+    desk: Desk, object_id: int, stream: Callable[[int], Iterator[Estimate]], first: int
+) -> Iterator[tuple[int, Estimate | None]]:
+    """Every frame of the clip from ``first`` on with what is said of it; None where nothing is.
+
+    Args:
+        stream: gives the networks' estimates in order, from about a position on.
+    """
+    at = desk.timeline.at
+    position = max(int(np.searchsorted(at, first, "right")) - 1, 0)
+    cursor, before = first, None
+    for estimate in stream(position):
+        if estimate.position < position:
+            continue
+        frame = int(at[estimate.position])
+        joined = before is not None and before.position + 1 == estimate.position
+        joined = joined and estimate.position not in {start for start, _ in desk.timeline.shots}
+        for t in range(cursor, frame):
+            yield t, _between(desk, object_id, before, estimate, t) if joined and before is not None else None
+        if frame >= cursor:
+            yield frame, estimate
+        cursor, before = max(cursor, frame + 1), estimate
+    for t in range(cursor, desk.material.num_frames):
+        yield t, None
+
+
+def _between(desk: Desk, object_id: int, a: Estimate, b: Estimate, frame: int) -> Estimate:
+    """Two estimates moved along with the object and mixed; the nearer one alone where their boxes differ."""
+    share = desk.timeline.share(a.position, frame)
+    if a.run != b.run:
+        nearer = a if share < 0.5 else b
+        return Estimate(nearer.position, nearer.run, _moved(desk, object_id, nearer, frame))
+    first, second = (_moved(desk, object_id, estimate, frame) for estimate in (a, b))
+    return Estimate(a.position, a.run, (1 - share) * first + share * second)
+
+
+def _moved(desk: Desk, object_id: int, estimate: Estimate, frame: int) -> F32:
+    """The estimate's maps where the object is in another frame. What depth forbids is taken out before: depth is known
+    in the networks' own frames alone."""
+    path, box = desk.glance.paths[object_id], desk.runs[object_id][estimate.run].box
+    maps, size = estimate.maps, (estimate.maps.shape[1], estimate.maps.shape[2])
+    if estimate.room is not None:
+        maps = maps * arrays.resize_masks_area(estimate.room[None], size)
+    by = path[frame] - path[desk.timeline.at[estimate.position]]
+    return np.stack([move(m, by, (size[0] / box.size[0], size[1] / box.size[1])) for m in maps])

@@ -1,0 +1,102 @@
+"""What is seen of an object in a window: at the models' size for the networks, and in depth for the rule of what can
+hide it.
+
+The arithmetic is that of ``order.may_be_hidden`` on whole clips, frame by frame, in the memory of one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffvas import arrays
+from diffvas.focus import Box
+from diffvas.pipelines.material import Material
+from diffvas.pipelines.order import LARGEST, TOLERANCE, object_depth
+from diffvas.pipelines.pixels import cut_coverage
+from diffvas.types import F32, Bool
+
+
+@dataclass(frozen=True, eq=False)
+class DepthOrder:
+    """The depth of an object through a window.
+
+    Attributes:
+        low, high: of the window's depth, whole frames. own: (n, h, w) float32, the object's own depth on that scale,
+            0 to 1 = near, at ``LARGEST`` pixels or less.
+    """
+
+    low: float
+    high: float
+    own: F32
+
+    def room(self, index: int, depth: F32, box: Box) -> Bool:
+        """(h, w) bool, in a box of the window's frame ``index``: where something at least as near is seen.
+
+        Args:
+            depth: (H, W) of that frame.
+        """
+        own = self.own[index]
+        if own.shape != depth.shape:
+            own = arrays.resize_float(own[None], (depth.shape[0], depth.shape[1]))[0]
+        near, mine = box.crop(depth[None])[0], box.crop(own[None])[0]
+        return np.asarray(relative(near, self.low, self.high) >= mine - TOLERANCE)
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """A window as the networks see it.
+
+    Attributes:
+        modal: (n, h, w) bool. depth: (n, h, w) float32 in [0, 1], 1 = near; None where there is none.
+        order: None where there is no depth, or nobody asks.
+    """
+
+    modal: Bool
+    depth: F32 | None
+    order: DepthOrder | None
+
+
+def look(
+    material: Material, object_id: int, frames: Sequence[int], box: Box, size: tuple[int, int], ordered: bool
+) -> Sight:
+    """Read a window's frames once.
+
+    Args:
+        frames: numbers in the clip. box: the part that the networks look at, at ``size`` (h, w). ordered: also find
+            out the object's place in depth.
+    """
+    height, width = material.size
+    shrink = max(height, width) / LARGEST
+    small = (height, width) if shrink <= 1 else (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    known = material.depth_at is not None
+    coverage, depths, masks, maps = [], [], [], []
+    low, high = np.inf, -np.inf
+    for t in frames:
+        modal = material.modal(object_id, t)
+        coverage.append(arrays.resize_masks_area(box.crop(modal[None]), size)[0])
+        if not known:
+            continue
+        depth = material.depth(t)
+        depths.append(arrays.resize_float(box.crop(depth[None]), size)[0])
+        if ordered:
+            low, high = min(low, float(depth.min())), max(high, float(depth.max()))
+            masks.append(arrays.resize_masks_area(modal[None], small)[0])
+            maps.append(arrays.resize_float(depth[None], small)[0])
+    order = None
+    if known and ordered:
+        on = cut_coverage(np.stack(masks))
+        if on.any():
+            order = DepthOrder(low, high, object_depth(relative(np.stack(maps), low, high), on))
+    normal = arrays.normalise_depth(np.stack(depths)) if known else None
+    return Sight(cut_coverage(np.stack(coverage)), normal, order)
+
+
+def relative(depth: F32, low: float, high: float) -> F32:
+    """``arrays.normalise_depth`` with a range that is known: 0 to 1, and 0.5 where all is equally far."""
+    half_range = high / 2 - low / 2
+    if half_range <= 1e-6 * max(abs(low), abs(high)):
+        return np.full(depth.shape, 0.5, np.float32)
+    return np.asarray(((depth.astype(np.float64) / 2 - low / 2) / half_range).clip(0, 1), np.float32)
