@@ -27,6 +27,7 @@ VERBS = {
     "bench": "fit and run methods, score them under a named protocol, report, ask people",
     "data": "what is in a data set, and what is wrong with it",
     "export": "a result in the formats that other tools read",
+    "studio": "a web page to click objects, complete them, compare and export",
     "speed": "time a model on this machine, setting by setting",
 }
 
