@@ -133,7 +133,7 @@ def test_index_is_kept_and_used(tmp_path: Path) -> None:
 
 
 def test_shots_are_found_by_pyscenedetect(tmp_path: Path) -> None:
-    pytest.importorskip("scenedetect", reason="needs the `shots` extra (PySceneDetect)")
+    pytest.importorskip("scenedetect", reason="needs PySceneDetect (scenedetect-headless)")
     from diffvas.data.sailvos import find_cuts
 
     rng = np.random.default_rng(0)
@@ -151,7 +151,7 @@ def test_without_pyscenedetect_one_sentence(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setitem(sys.modules, "scenedetect", None)
     root = files.write_sailvos_folders(tmp_path, SCENE)
-    with pytest.raises(ValueError, match=r"pip install 'diffvas\[shots\]'"):
+    with pytest.raises(ValueError, match="pip install scenedetect-headless"):
         open_objects(root)
 
 

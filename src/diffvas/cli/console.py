@@ -123,13 +123,15 @@ class StageProgress:
 
 
 def _make_bars(stream: TextIO) -> Progress:
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    return Progress(
-        TextColumn("{task.description:<14}"),
-        BarColumn(bar_width=40),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+    return progress.Progress(
+        progress.TextColumn("{task.description:<14}"),
+        progress.BarColumn(bar_width=24),  # the line fits 80 columns
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("left"),
         console=Console(file=stream),
     )

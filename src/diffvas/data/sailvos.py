@@ -326,7 +326,7 @@ def _detector(threshold: float = THRESHOLD) -> tuple[Any, Any]:
         from scenedetect import ContentDetector, FrameTimecode
     except ImportError as error:
         raise ValueError(
-            "cuts: expected PySceneDetect to find shots (pip install 'diffvas[shots]'), or the cuts themselves, got "
-            "neither"
+            "cuts: expected PySceneDetect to find shots (pip install scenedetect-headless), or the cuts themselves, "
+            "got neither"
         ) from error
     return ContentDetector(threshold=threshold), FrameTimecode

@@ -58,6 +58,10 @@ CODECS = {
 }
 
 
+# libswscale's threads race where there is alpha: now and then some pixels are others. PyAV before 17 has one thread
+_ONE_THREAD: dict[str, int] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
 def write_alpha_video(path: str | Path, frames: Iterable[U8], fps: float, codec: str) -> None:
     """Write RGBA frames as a video with alpha; one thread and no time of day, so the same frames give the same bytes.
 
@@ -83,12 +87,15 @@ def write_alpha_video(path: str | Path, frames: Iterable[U8], fps: float, codec:
         for rgba in frames:
             if stream is None:
                 stream = _add_stream(container, spec, rgba.shape, fps)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgba), format="rgba")
-            converted = frame.reformat(format=spec.pixels, dst_colorspace="ITU709") if spec.lossy else _to_bgra(rgba)
-            container.mux(stream.encode(converted))
+            container.mux(stream.encode(_to_yuva(rgba, spec.pixels) if spec.lossy else _to_bgra(rgba)))
         if stream is None:
             raise ValueError("frames: expected at least one frame, got none")
         container.mux(stream.encode())
+
+
+def _to_yuva(rgba: U8, pixels: str) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgba), format="rgba")
+    return frame.reformat(format=pixels, dst_colorspace="ITU709", **_ONE_THREAD)
 
 
 def _to_bgra(rgba: U8) -> av.VideoFrame:
