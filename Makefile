@@ -37,7 +37,7 @@ $(VENV)/.stamp-demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.stamp-dev: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet "$(TORCH)"
-	$(PIP) install --quiet --editable ".[dev,world,shots]"
+	$(PIP) install --quiet --editable ".[dev,world]"
 	@touch "$@" "$(VENV)/.stamp-demo"
 
 setup: $(VENV)/.stamp-demo ## virtual environment with what `diffvas` needs to run
