@@ -166,10 +166,10 @@ def test_content_is_scored_where_the_object_is_hidden() -> None:
     np.testing.assert_allclose(scores.psnr, 20 * np.log10(255 / 16))
     np.testing.assert_array_equal(content.score_frames(case.alone_u8, case, 1.0).psnr, content.BEST_PSNR)
     results = content.score_content(tiny_model(), case, [1])
-    ours = ["ours, 1 step", "ours, 1 step, colours not matched"]
+    ours = ["ours, 1 step", "ours, 1 step, without recall", "ours, 1 step, colours not matched"]
     assert list(results) == ["mean visible colour", "inpainting (Telea)", *ours]
     board = content.ContentBoard()
     board.add(case, results)
     lines = board.summary()
     assert lines[0]["gain"] == 0 and lines[0]["frames"] == case.counted.sum()
-    assert report.content_table(lines, "t").row_count == 4
+    assert report.content_table(lines, "t").row_count == 5

@@ -31,6 +31,7 @@ FLOOR = 5 / 255  # least expected error of another frame's pixels
 UNKNOWN_ERROR = 40 / 255  # expected error where no pixel is visible in both frames
 MOST_PIXELS = 2**15  # of a view; larger objects are seen smaller
 LEAST_COMMON = 12  # pixels that both frames must show for an error to be measured
+EDGE, EDGE_WEIGHT = 0.02, 0.05  # border of a mask in shares of its view's size, where it is doubted, and how much
 NEARBY = 6.0  # pixels around which a measured error counts
 PACE = 12.0  # frames after which another frame counts a third
 
@@ -207,6 +208,7 @@ def _carry(near: View, other: View, matrix: F32) -> tuple[F32, F32, float] | Non
     there = share > 0.5
     if not (there & near.amodal & ~near.modal).any():
         return None
+    sure = cv2.warpAffine(_inside(other.modal), matrix, size, flags=flags)
     carried = cv2.warpAffine(other.rgb * seen[..., None], matrix, size, flags=flags) / np.maximum(share, 0.5)[..., None]
     both = there & near.modal
     error: F32 | float = UNKNOWN_ERROR
@@ -217,5 +219,13 @@ def _carry(near: View, other: View, matrix: F32) -> tuple[F32, F32, float] | Non
         around = cv2.GaussianBlur(both.astype(np.float32), (0, 0), NEARBY)
         error = (cv2.GaussianBlur(apart.astype(np.float32), (0, 0), NEARBY) + 0.02 * mean) / (around + 0.02)
     pace = np.exp(-abs(other.time - near.time) / PACE)
-    weight = np.asarray(pace / (np.square(error) + FLOOR**2) * there, np.float32)
+    weight = np.asarray(pace / (np.square(error) + FLOOR**2) * there * sure, np.float32)
     return np.asarray(carried, np.float32), weight, mean
+
+
+def _inside(modal: Bool) -> F32:
+    """(h, w): how sure it is that a visible pixel is the object's alone: less near borders, which masks of real video
+    miss by a little. In a small view the border is less than a pixel wide, and all count alike."""
+    away = cv2.distanceTransform(np.pad(modal, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    width = max(EDGE * modal.size**0.5 - 1, 0.5)
+    return np.asarray(np.clip((away - 0.5) / width, EDGE_WEIGHT, 1), np.float32)
