@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PATIENCE = 600_000  # ms, for what a busy machine computes
-FLAGS = ["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
+FLAGS = ["--disable-gpu", "--force-color-profile=srgb"]
 
 
 def find_browser() -> str | None:
