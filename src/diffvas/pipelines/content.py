@@ -37,8 +37,8 @@ def object_content(desk: Desk, object_id: int, amodal: Amodal, first: int = 0) -
             continue
         run = desk.runs[object_id][estimate.run]
         views = [run.box.crop(image[None])[0] for image in (frame, modal, whole)]
-        picture = _meet(desk, object_id, estimate, *views)
         overall = desk.glance.colours.get((object_id, estimate.run))
+        picture = _meet(estimate.maps[0], desk.model.detail, overall, *views)
         if album is not None and overall is not None and (views[2] & ~views[1]).any():
             moment = album.moment(t, (run.box.left, run.box.top))
             picture = fill(picture, views[0], views[1], views[2], moment, album.around(estimate.position), overall)
@@ -49,10 +49,8 @@ def object_content(desk: Desk, object_id: int, amodal: Amodal, first: int = 0) -
         yield t, rgba
 
 
-def _meet(desk: Desk, object_id: int, estimate: Estimate, frame: U8, modal: Bool, whole: Bool) -> F32:
+def _meet(picture: F32, detail: float | None, overall: F32 | None, frame: U8, modal: Bool, whole: Bool) -> F32:
     """(h, w, 3) float32: the networks' picture with colours that meet the visible ones; images cropped to the box."""
-    picture, detail = estimate.maps[0], desk.model.detail
-    overall = desk.glance.colours.get((object_id, estimate.run))
     if detail is None or overall is None:
         return picture
     size = (picture.shape[0], picture.shape[1])

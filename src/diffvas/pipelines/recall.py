@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -54,6 +55,16 @@ class View:
     corner: tuple[float, float] = (0.0, 0.0)
     scale: float = 1.0
     path: tuple[float, float] = (0.0, 0.0)
+
+    @cached_property
+    def place(self) -> tuple[float, float, float, float] | None:
+        """:func:`place` of the whole object; kept, for a view meets many others."""
+        return place(self.amodal)
+
+    @cached_property
+    def inside(self) -> F32:
+        """:func:`inside` of what is visible."""
+        return inside(self.modal)
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,7 @@ def recall(view: View, others: Sequence[View], generated: F32, overall: F32) -> 
         generated: (h, w, 3) float32 in [0, 1], what the network painted.
         overall: (3,) mean colour of what is visible of the object, in [0, 1].
     """
-    hidden, where = view.amodal & ~view.modal, place(view.amodal)
+    hidden, where = view.amodal & ~view.modal, view.place
     out = generated.copy()
     if where is None or not hidden.any():
         return out
@@ -173,7 +184,7 @@ def _ways(view: View, where: tuple[float, float, float, float], other: View, sta
         return np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]], np.float32)
 
     ways = []
-    there = place(other.amodal)
+    there = other.place
     if there is not None:
         scale = np.array(there[2:]) / where[2:]
         ways.append(matrix(scale, np.array(there[:2]) + scale * (start - where[:2])))
@@ -208,7 +219,7 @@ def _carry(near: View, other: View, matrix: F32) -> tuple[F32, F32, float] | Non
     there = share > 0.5
     if not (there & near.amodal & ~near.modal).any():
         return None
-    sure = cv2.warpAffine(_inside(other.modal), matrix, size, flags=flags)
+    sure = cv2.warpAffine(other.inside, matrix, size, flags=flags)
     carried = cv2.warpAffine(other.rgb * seen[..., None], matrix, size, flags=flags) / np.maximum(share, 0.5)[..., None]
     both = there & near.modal
     error: F32 | float = UNKNOWN_ERROR
@@ -223,7 +234,7 @@ def _carry(near: View, other: View, matrix: F32) -> tuple[F32, F32, float] | Non
     return np.asarray(carried, np.float32), weight, mean
 
 
-def _inside(modal: Bool) -> F32:
+def inside(modal: Bool) -> F32:
     """(h, w): how sure it is that a visible pixel is the object's alone: less near borders, which masks of real video
     miss by a little. In a small view the border is less than a pixel wide, and all count alike."""
     away = cv2.distanceTransform(np.pad(modal, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
