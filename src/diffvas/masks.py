@@ -39,14 +39,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffvas.types import U8, Bool, ObjectTrack
+from diffvas.types import U8, Bool, Extent, ObjectTrack
 from diffvas.video import list_images, load_arrays, open_image
 
 MAX_SOFT_VALUES = 32  # more grey levels than this are soft edges, not objects
 MAX_OBJECTS = 255
 _LOSSY = {".jpg", ".jpeg", ".webp"}
-
-Extent = tuple[int, int, int, int]
 
 
 def read_masks(path: str | Path, clip_size: tuple[int, int], num_frames: int) -> list[ObjectTrack]:

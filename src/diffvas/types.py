@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
+Extent = tuple[int, int, int, int]  # (top, bottom, left, right) of what is visible in a frame, ends exclusive
 
 
 def _describe(value: object) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 import diffvas
 from diffvas.diffusion.sampling import Sampling
+from diffvas.focus import paste_each
 from diffvas.pipelines import completion
 from diffvas.pipelines.completion import complete
 from diffvas.types import Clip, Completion, ObjectTrack
@@ -172,12 +173,12 @@ def test_focus() -> None:
     masks[:, :, 60:] = False
     masks[:, 50:] = False
     model = replace(tiny_model(), focus=1.5, recall=False)  # recall follows the object by the flow of whole frames
-    box = model.focus_box(masks)
-    assert box.size[0] < 90 and box.size[1] < 130
+    boxes = model.look_at(masks)
+    assert all(box.size[0] < 90 and box.size[1] < 130 for box in boxes)
     result = complete(clip, masks, model=model, samples=2, depth=np.random.default_rng(0).random(masks.shape))
     check(clip, result)
     done = result.objects[0]
-    outside = ~box.paste(np.ones((3, *box.size), bool), clip.size)
+    outside = ~paste_each(boxes, [np.ones(box.size, bool) for box in boxes], clip.size)
     assert done.probability is not None and not done.probability[outside].any()
     assert not done.amodal_masks[outside].any()
     # what lies outside of the box has no say

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import cv2
@@ -22,31 +22,26 @@ from diffvas.pipelines.shots import ShotFinder
 from diffvas.pipelines.timeline import Motion, move, plan_timeline, shots_of
 from diffvas.pipelines.uncertainty import Medoid, as_ranges, expected_iou, iou, mean_shape
 from diffvas.pipelines.windows import Blend, Window, blend_windows, plan_runs, plan_windows, window_starts
-from diffvas.types import Clip, ObjectTrack
+from diffvas.types import Clip, Extent, ObjectTrack
 from factories import tiny_model
 
 # ---------------------------------------------------------------------------------------------------------------------
 # windows
 
 
-def around(extent: tuple[int, int, int, int]) -> Box:
-    """A box with 10 pixels around what is seen."""
-    return Box(extent[0] - 10, extent[1] + 10, extent[2] - 10, extent[3] + 10)
+def around(extents: Sequence[Extent | None]) -> list[Box]:
+    """Ten pixels around what is seen in a frame; nowhere where nothing is."""
+    return [Box(0, 1, 0, 1) if e is None else Box(e[0] - 10, e[1] + 10, e[2] - 10, e[3] + 10) for e in extents]
 
 
-def test_a_box_that_follows_an_object() -> None:
-    """Something 20 x 20 that moves 400 pixels: one box would be mostly empty."""
+def test_a_run_is_a_shot_and_its_boxes_follow_the_object() -> None:
     extents = [(50, 70, 10 + 4 * t, 30 + 4 * t) for t in range(100)]
-    runs = plan_runs(extents, [(0, 100)], 25, around)
-    assert len(runs) > 2
-    assert [run.start for run in runs] == [0, *(run.stop for run in runs[:-1])] and runs[-1].stop == 100
-    assert [w.number for run in runs for w in run.windows] == list(range(len(window_starts(100, 25))))
-    for run in runs:
-        for t in range(run.start, run.stop):
-            assert run.box.left <= extents[t][2] and run.box.right >= extents[t][3]
-        assert run.windows[0].start <= run.start and run.stop <= run.windows[-1].stop
-    still = plan_runs([(50, 70, 10, 30)] * 100, [(0, 100)], 25, around)
-    assert len(still) == 1 and (still[0].start, still[0].stop) == (0, 100)
+    (run,) = plan_runs(extents, [(0, 100)], 25, around)
+    assert (run.start, run.stop) == (0, 100)
+    assert [w.number for w in run.windows] == list(range(len(window_starts(100, 25))))
+    assert all(run.box(t) == Box(40, 80, 4 * t, 40 + 4 * t) for t in range(100))
+    late = plan_runs(extents, [(0, 30), (30, 100)], 25, around)[1]
+    assert late.box(30) == run.box(30) and late.box(99) == run.box(99)
 
 
 def test_shots_without_the_object_have_no_windows_and_borrow_none() -> None:
@@ -162,7 +157,20 @@ def test_motion_follows_the_object_and_not_the_ground() -> None:
     assert not paths[2].any(), "what is not visible stays where it is"
     image = np.zeros((9, 16), np.float32)
     image[4, 8] = 1
-    assert move(image, paths[2][-1] + [20, -10], (0.1, 0.1))[3, 10] == pytest.approx(1)
+    box = Box(0, 90, 0, 160)
+    assert move(image, paths[2][-1] + [20, -10], box, box)[3, 10] == pytest.approx(1)
+
+
+def test_what_a_box_shows_is_shown_by_another() -> None:
+    image = np.zeros((10, 10), np.float32)
+    image[2:4, 6:8] = 1  # rows 4 to 8 and columns 12 to 16 of the frame
+    seen = Box(0, 20, 0, 20)
+    same = move(image, np.zeros(2), seen, seen)
+    assert same is image
+    moved = move(image, np.array([4.0, 2.0]), seen, Box(2, 22, 4, 24))
+    np.testing.assert_allclose(moved, image, atol=1e-6, err_msg="the box moves along")
+    closer = move(image, np.zeros(2), seen, Box(0, 10, 10, 20))
+    assert closer[4:8, 2:6].min() > 0.5 and closer.sum() == pytest.approx(16, rel=0.1), "twice as large"
 
 
 def test_results_are_carried_to_the_frames_between() -> None:
@@ -174,7 +182,7 @@ def test_results_are_carried_to_the_frames_between() -> None:
     for cuts in ((), (4,)):
         timeline = plan_timeline(material.times, cuts, 4.0, 5)
         desk = make_desk(model, material, timeline, plan, None)
-        size = desk.size(desk.runs[1][0])
+        size, box = desk.size, Box(0, 90, 0, 160)
         runs = [0, 0, 1, 1] if cuts else [0, 0, 0]
 
         def stream(
@@ -183,13 +191,15 @@ def test_results_are_carried_to_the_frames_between() -> None:
             for position, t in enumerate(at):
                 disc = np.zeros((90, 160), np.float32)
                 disc[60:80, 20 + 3 * t : 60 + 3 * t] = 1  # below the square, hidden
-                yield Estimate(position, runs[position], cv2.resize(disc, size[::-1])[None])
+                yield Estimate(position, runs[position], box, cv2.resize(disc, size[::-1])[None])
 
         said = dict(every_frame(desk, 1, stream, 0))
         assert list(said) == list(range(9))
         assert timeline.at.tolist() == ([0, 3, 4, 8] if cuts else [0, 4, 8])
         for t in (1, 2, 6, 7):
-            found = cv2.resize(said[t].maps[0], (160, 90)) > 0.5  # type: ignore[union-attr]
+            there = said[t]
+            assert there is not None
+            found = there.box.paste(cv2.resize(there.maps[0], (160, 90))[None] > 0.5, (90, 160))[0]
             wanted = np.zeros((90, 160), bool)
             wanted[60:80, 20 + 3 * t : 60 + 3 * t] = True
             assert iou(found, wanted) > 0.8
@@ -265,7 +275,7 @@ def test_depth_is_judged_as_on_whole_clips(size: tuple[int, int]) -> None:
     masks[[0, 2, 3], 10:30, 15:45] = True
     material = of_arrays(Clip(np.zeros((4, *size, 3), np.uint8)), [ObjectTrack(1, masks)], depth)
     box = Box(0, size[0], 5, size[1] - 3)
-    seen_of_it = sight.look(material, 1, range(4), box, (16, 32), True)
+    seen_of_it = sight.look(material, 1, range(4), [box] * 4, (16, 32), True)
     assert seen_of_it.order is not None
     room = np.stack([seen_of_it.order.room(t, depth[t], box) for t in range(4)])
     plain = box.crop(may_be_hidden(depth, masks))

@@ -239,13 +239,23 @@ def test_decoded_frames_are_those_of_the_truth(fake: FakeModel) -> None:
     batch["target"] = cells[:, :, None].expand(-1, -1, 4, -1, -1).contiguous()
     config = DenoiserConfig(objective="finish", pixel_frames=3)
     batch = drawn(config, batch)
-    frames = step.pick_frames(torch.tensor([0.0, 0.999]), 7, 3)
+    none = torch.zeros(2, 7, dtype=torch.bool)
+    frames = step.pick_frames(torch.tensor([0.0, 0.999]), none, 3)
     assert frames.tolist() == [[0, 1, 2], [4, 5, 6]]
-    assert step.pick_frames(torch.tensor([0.5]), 2, 8).tolist() == [[0, 1]]
-    picked = step.pick_frames(batch["first"], 7, 3)
+    assert step.pick_frames(torch.tensor([0.5]), none[:1, :2], 8).tolist() == [[0, 1]]
+    picked = step.pick_frames(batch["first"], none, 3)
     decoded = step.decode(fake.vae, step.take(batch["target"], picked))
     amodal = step.take(step.unpack(batch["amodal"]), picked)
     torch.testing.assert_close(decoded.mean(2), 2 * amodal - 1)
+
+
+def test_frames_with_hidden_pixels_are_decoded_more_often() -> None:
+    wanted = torch.zeros(700, 7, dtype=torch.bool)
+    wanted[:, 5] = True
+    first = (torch.arange(700) + 0.5) / 700
+    starts = step.pick_frames(first, wanted, 2)[:, 0].bincount(minlength=6)
+    expected = 700 * torch.tensor([1.0, 1, 1, 1, step.PREFER, step.PREFER]) / (4 + 2 * step.PREFER)
+    assert (starts - expected).abs().max() <= 1
 
 
 @pytest.mark.parametrize("stage", ["amodal", "content"])

@@ -12,12 +12,13 @@ import numpy as np
 
 from diffvas import arrays
 from diffvas.bench.cases import Case, pool_groups
+from diffvas.focus import crop_each, paste_each
 from diffvas.metrics import bootstrap_interval, mean_colour_fill, psnr_inside, ssim_inside
-from diffvas.pipelines.completion import content_frames, layer, match_visible, shrink_masks
+from diffvas.pipelines.completion import content_frames, match_visible
 from diffvas.pipelines.loading import CompletionModel
+from diffvas.pipelines.pixels import cut_coverage, paint
 from diffvas.pipelines.recall import Moment, fill, look
 from diffvas.pipelines.timeline import Motion
-from diffvas.types import Clip, ObjectTrack
 
 Array = np.ndarray
 MEAN_COLOUR, INPAINT = "mean visible colour", "inpainting (Telea)"
@@ -62,38 +63,46 @@ def generate(model: CompletionModel, case: Case, steps: int, seed: int) -> dict[
     assert case.frames_u8 is not None
     began = time.perf_counter()
     frame = (case.modal.shape[1], case.modal.shape[2])
-    box = model.focus_box(case.amodal)
-    seen, whole, frames_u8 = (np.ascontiguousarray(box.crop(x)) for x in (case.modal, case.amodal, case.frames_u8))
-    size = model.working_size(*box.size)
-    modal = shrink_masks(seen, size)
-    amodal = shrink_masks(whole, size) | modal
-    rgb = arrays.resize_u8(frames_u8, size)
+    boxes, size = model.look_at(case.amodal), model.view_size(frame)
+    modal, amodal = (
+        cut_coverage(crop_each(boxes, m, size, arrays.resize_masks_area)) for m in (case.modal, case.amodal)
+    )
+    amodal |= modal
+    rgb = crop_each(boxes, case.frames_u8, size, arrays.resize_u8)
+    images = (case.frames_u8, case.modal, case.amodal)
+    cropped = ([box.crop(x[t : t + 1])[0] for t, box in enumerate(boxes)] for x in images)
+    views = [(rgb_u8, on, whole) for rgb_u8, on, whole in zip(*cropped, strict=True)]
     assert model.content is not None
     sampling = model.content.sampling(steps=steps)
     raw = content_frames(model, rgb, modal, amodal, 1, sampling=sampling, seed=case.seed(seed), tick=lambda: None)
     raw_seconds = time.perf_counter() - began
     detail = 1.0 if model.detail is None else model.detail
     matched = match_visible(raw, rgb.astype(np.float32) / 255, modal, amodal, detail)
+
+    def finish(picture: Array | list[Array]) -> Array:
+        layers = [paint(*view, one)[..., :3] for view, one in zip(views, picture, strict=True)]
+        return paste_each(boxes, layers, frame)
+
+    pictures: dict[str, tuple[Array | list[Array], float]]
     pictures = {", colours not matched": (raw, raw_seconds)}
     pictures[", without recall"] = (matched, time.perf_counter() - began)
     if model.recall:
         overall = (rgb[modal].mean(0) / 255).astype(np.float32)
-        motion = Motion(box.size, [1])
-        for image, on in zip(frames_u8, seen, strict=True):
+        motion = Motion(frame, [1])
+        for image, on in zip(case.frames_u8, case.modal, strict=True):
             motion.add(image, [on])
-        moments = [Moment(float(t), (float(x), float(y))) for t, (x, y) in enumerate(motion.paths()[1])]
-        stack = list(zip(frames_u8, seen, whole, moments, strict=True))
-        others = [view[0] for view in (look(*one) for one in stack) if view is not None]
-        filled = [fill(m, *one, others, overall) for m, one in zip(matched, stack, strict=True)]
-        pictures[""] = (np.stack(filled), time.perf_counter() - began)
+        moments = [
+            Moment(float(t), (float(x), float(y)), (boxes[t].left, boxes[t].top))
+            for t, (x, y) in enumerate(motion.paths()[1])
+        ]
+        others = [view[0] for view in (look(*v, m) for v, m in zip(views, moments, strict=True)) if view is not None]
+        stack = zip(matched, views, moments, strict=True)
+        filled = [fill(picture, *view, moment, others, overall) for picture, view, moment in stack]
+        pictures[""] = (filled, time.perf_counter() - began)
     else:
         pictures[""] = pictures.pop(", without recall")
-    clip, track = Clip(frames_u8), ObjectTrack(1, seen)
     name = f"ours, {steps} step{'s' if steps > 1 else ''}"
-    return {
-        name + more: (box.paste(layer(clip, track, whole, picture)[..., :3], frame), seconds)
-        for more, (picture, seconds) in reversed(pictures.items())
-    }
+    return {name + more: (finish(picture), seconds) for more, (picture, seconds) in reversed(pictures.items())}
 
 
 def score_frames(painted: Array, case: Case, seconds: float) -> ContentResult:

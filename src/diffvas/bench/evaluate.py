@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from diffvas import arrays
 from diffvas.bench.cases import Case, pool_groups
 from diffvas.metrics import FrameScores, StrictScore, bootstrap_interval, convex_hull_masks, strict_frames
-from diffvas.pipelines.completion import amodal_frames, cut_masks, shrink_masks
+from diffvas.pipelines.completion import amodal_frames, as_seen, cut_each
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.order import may_be_hidden
 
@@ -98,18 +97,15 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
     }
     if model is None:
         return results
-    source = (case.modal.shape[1], case.modal.shape[2])
-    box = model.focus_box(case.modal)
-    size = model.working_size(*box.size)
-    modal = shrink_masks(np.ascontiguousarray(box.crop(case.modal)), size)
+    boxes = model.look_at(case.modal)
     for depth_name in plan.depths:
-        depth = room = None
+        room = None
+        modal, depth = as_seen(model, boxes, case.modal, case.depth if depth_name == "given" else None)
         if depth_name == "given":
-            depth = arrays.normalise_depth(arrays.resize_float(np.ascontiguousarray(box.crop(case.depth)), size))
             behind = may_be_hidden(case.depth, case.modal)
             hull = case.modal | (convex_hull_masks(case.modal) & behind)
             results[Row(HULL_BEHIND)] = Result(strict_frames(hull, case.amodal, case.modal), float("nan"))
-            room = box.crop(behind) if model.depth_rule else None
+            room = behind if model.depth_rule else None
         for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
             group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]
             counts = [d.samples for d in group]
@@ -117,7 +113,7 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
             for decoding in group:
                 mean = soft[: decoding.samples].mean(0)
                 for threshold in plan.thresholds:
-                    masks = box.paste(cut_masks(mean, threshold, box.crop(case.modal), room), source)
+                    masks = cut_each(boxes, mean, threshold, case.modal, room)
                     scores = strict_frames(masks, case.amodal, case.modal)
                     row = Row(str(decoding), depth_name, threshold)
                     results[row] = Result(scores, seconds[decoding.samples])

@@ -11,12 +11,15 @@ import numpy as np
 
 from diffvas import arrays
 from diffvas.data.augment import spoil_depth, spoil_mask
-from diffvas.focus import Box, fit_aspect, focus_box
+from diffvas.focus import Box, crop_each, extent, follow, whole_frames
 from diffvas.world.clip import SceneClip
 from diffvas.world.flat import flat_scene
 
 Array = np.ndarray
 FLAT_SIZE = (96, 192)  # flat scenes are drawn at this size and cropped to the object
+WHOLE_FRAME = 0.04  # share of examples that show the whole frame
+EXPAND = (1.6, 2.7)  # sides of the boxes in sides of the object; inference has 2
+OFF_CENTRE = 0.06  # of the box's side, at most
 HELD_OUT = 10  # per cent of the clips of a folder that are its "val" part
 
 # a scene from a seed that is used for nothing else
@@ -124,14 +127,17 @@ def choose_object(scene: SceneClip, rng: np.random.Generator) -> int | None:
     return found[int(rng.choice(len(found), p=weights / weights.sum()))][0]
 
 
-def random_box(modal: Array, size: tuple[int, int], rng: np.random.Generator) -> Box:
-    """A focus box as inference takes it, of another width each time; now and then the whole frame."""
-    height, width = modal.shape[1:]
-    if rng.random() < 0.15:
-        box = Box(0, height, 0, width)
-    else:
-        box = focus_box(modal, expand=float(rng.uniform(1.35, 2.4)))
-    return fit_aspect(box, size[1] / size[0], (height, width))
+def random_boxes(modal: Array, size: tuple[int, int], rng: np.random.Generator) -> list[Box]:
+    """Boxes that follow the object as at inference, of another width each time and a little off; now and then the whole
+    frame."""
+    frame = (modal.shape[1], modal.shape[2])
+    if rng.random() < WHOLE_FRAME:
+        return whole_frames(len(modal), frame)
+    expand = float(np.exp(rng.uniform(*np.log(EXPAND))))
+    boxes = follow([extent(mask) for mask in modal], frame, expand, aspect=size[1] / size[0])
+    off = rng.uniform(-OFF_CENTRE, OFF_CENTRE, 2)
+    steps = [(round(off[0] * box.size[0]), round(off[1] * box.size[1])) for box in boxes]
+    return [Box(b.top + y, b.bottom + y, b.left + x, b.right + x) for b, (y, x) in zip(boxes, steps, strict=True)]
 
 
 def make_example(
@@ -140,7 +146,7 @@ def make_example(
     """The example of object ``index``.
 
     Args:
-        size: (height, width) that a random focus box around the object is resized to; None keeps the frame as it is.
+        size: (height, width) that random boxes around the object are resized to; None keeps the frame as it is.
         spoil: conditions with the faults of real inputs, and half of the examples mirrored.
     """
     whole = Example(
@@ -161,13 +167,12 @@ def finish_example(
     modal, amodal, distance = whole.modal, whole.amodal, whole.depth
     frames_u8, alone_u8 = whole.frames_u8, whole.alone_u8
     if size is not None:
-        box = random_box(modal, size, rng)
-        modal, amodal = (arrays.resize_masks_area(box.crop(m), size) >= 0.5 for m in (modal, amodal))
+        boxes = random_boxes(modal, size, rng)
+        modal, amodal = (crop_each(boxes, m, size, arrays.resize_masks_area) >= 0.5 for m in (modal, amodal))
         amodal |= modal
-        distance = arrays.resize_float(np.ascontiguousarray(box.crop(distance)), size)
+        distance = crop_each(boxes, distance, size, arrays.resize_float)
         if len(frames_u8):
-            frames_u8 = arrays.resize_u8(np.ascontiguousarray(box.crop(frames_u8)), size)
-            alone_u8 = arrays.resize_u8(np.ascontiguousarray(box.crop(alone_u8)), size)
+            frames_u8, alone_u8 = (crop_each(boxes, f, size, arrays.resize_u8) for f in (frames_u8, alone_u8))
             alone_u8 = arrays.composite_on_white(alone_u8, amodal)
     depth = relative_depth(distance)
     if spoil:

@@ -14,12 +14,12 @@ from diffvas import arrays
 from diffvas.methods.base import HEAD, Answer, Budget, ObjectInput, Progress, digest_weights
 from diffvas.methods.fit import Examples, Trainable
 from diffvas.methods.latents import STAGE, LatentOptions, fit_latents, latent_config, write_stage
-from diffvas.pipelines.completion import Meter, Plan, cut_masks, soft_masks
+from diffvas.pipelines.completion import Meter, Plan, cut_each, soft_masks
 from diffvas.pipelines.loading import CompletionModel, load_pipelines, stage_folders
 from diffvas.pipelines.order import may_be_hidden
 
 # how a fitted model makes its result, until somebody chooses better on validation clips
-DEFAULTS = {"threshold": 0.5, "focus": 1.7, "depth_rule": True}
+DEFAULTS = {"threshold": 0.5, "focus": 2.0, "depth_rule": True}
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class OursOptions(LatentOptions):
 class Ours(Trainable):
     """The first stage: K samples of the amodal masks, their mean cut at the model's threshold.
 
-    Masks are those of ``diffvas complete``: within the focus box, and, where the model has that rule, hidden pixels
-    only behind what depth says is nearer.
+    Masks are those of ``diffvas complete``: within the boxes that follow the object, and, where the model has that
+    rule, hidden pixels only behind what depth says is nearer.
     """
 
     name = "ours"
@@ -57,19 +57,16 @@ class Ours(Trainable):
             return Answer.nothing(clip)
         model, depth = self.model, clip.depth
         plan = Plan.of(model, samples, clip.seed(seed))
-        box = model.focus_box(clip.modal)
-        modal = np.ascontiguousarray(box.crop(clip.modal))
-        near = None if depth is None else np.ascontiguousarray(box.crop(depth))
-        soft = soft_masks(model, modal, near, 1, plan, Meter(None, 1, plan))
+        boxes = model.look_at(clip.modal)
+        soft = soft_masks(model, boxes, clip.modal, depth, 1, plan, Meter(None, 1, plan))
         room = None
         if model.depth_rule and depth is not None:
-            room = box.crop(may_be_hidden(arrays.clean_depth(depth), clip.modal))
+            room = may_be_hidden(arrays.clean_depth(depth), clip.modal)
         level = float(model.amodal.config.defaults["threshold"] if threshold is None else threshold)
-        cut = partial(cut_masks, threshold=level, modal=modal, room=room, faithful=model.behaviour == "faithful")
-        drawn = None
-        if plan.samples > 1:
-            drawn = np.stack([box.paste(cut(one), clip.size) for one in soft])
-        return Answer(box.paste(cut(soft.mean(0)), clip.size), samples=drawn)
+        faithful = model.behaviour == "faithful"
+        cut = partial(cut_each, boxes, threshold=level, modal=clip.modal, room=room, faithful=faithful)
+        drawn = np.stack([cut(one) for one in soft]) if plan.samples > 1 else None
+        return Answer(cut(soft.mean(0)), samples=drawn)
 
     def write(self, folder: Path) -> None:
         """``amodal/``, the first stage."""

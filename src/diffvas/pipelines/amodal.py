@@ -43,7 +43,7 @@ def object_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[MaskFra
             some = desk.plan.samples > 1
             yield MaskFrame(frame, modal, modal.astype(np.float32) if some else None, None)
         else:
-            yield _finish(desk, object_id, estimate, frame, modal, best)
+            yield _finish(desk, estimate, frame, modal, best)
 
 
 def soft_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[Estimate]:
@@ -64,7 +64,8 @@ def _soft_run(desk: Desk, object_id: int, number: int, first: int) -> Iterator[E
     def see(window: Window) -> Sight:
         if window.number not in sights:
             frames = desk.timeline.at[window.frames].tolist()
-            sights[window.number] = look(desk.material, object_id, frames, run.box, desk.size(run), ordered)
+            boxes = [run.box(position) for position in window.frames.tolist()]
+            sights[window.number] = look(desk.material, object_id, frames, boxes, desk.size, ordered)
         return sights[window.number]
 
     def draw(window: Window) -> torch.Tensor:
@@ -91,7 +92,7 @@ def _soft_run(desk: Desk, object_id: int, number: int, first: int) -> Iterator[E
             room = _room(desk, object_id, run, window, see(window), position)
         for passed in [w.number for w in run.windows if w.stop <= position and w.number in sights]:
             del sights[passed]
-        yield Estimate(position, number, maps, room)
+        yield Estimate(position, number, run.box(position), maps, room)
     pipe.maybe_free_model_hooks()
 
 
@@ -111,26 +112,26 @@ def _room(desk: Desk, object_id: int, run: Run, window: Window, sight: Sight, po
     """
     if sight.order is None:
         return None
-    material, frame = desk.material, int(desk.timeline.at[position])
+    material, frame, box = desk.material, int(desk.timeline.at[position]), run.box(position)
     # a frame that was dropped for context has the depth of the nearest one that was not
     index = int(np.abs(window.frames - position).argmin())
-    room = sight.order.room(index, material.depth(frame), run.box)
+    room = sight.order.room(index, material.depth(frame), box)
     if not desk.model.depth_rule:
         seen = np.zeros(room.shape, bool)
         for other in material.tracks:
             if other != object_id and material.extents(other)[frame] is not None:
-                seen |= run.box.crop(material.modal(other, frame)[None])[0]
+                seen |= box.crop(material.modal(other, frame)[None])[0]
         room = room | ~seen
     if material.margin:  # nobody knows what is beyond the frame
         camera = material.inside.paste(np.ones((1, *material.frame_size), bool), material.size)
-        room = room | ~run.box.crop(camera)[0]
+        room = room | ~box.crop(camera)[0]
     return room
 
 
-def _finish(desk: Desk, object_id: int, estimate: Estimate, frame: int, modal: Bool, best: dict[int, int]) -> MaskFrame:
+def _finish(desk: Desk, estimate: Estimate, frame: int, modal: Bool, best: dict[int, int]) -> MaskFrame:
     """Cut an estimate to a mask, at the source's size."""
-    run, model = desk.runs[object_id][estimate.run], desk.model
-    near = run.box.crop(modal[None])
+    model, box = desk.model, estimate.box
+    near = box.crop(modal[None])
     room = None if estimate.room is None else estimate.room[None]
 
     def cut(soft: F32) -> Bool:
@@ -138,8 +139,8 @@ def _finish(desk: Desk, object_id: int, estimate: Estimate, frame: int, modal: B
         return cut_masks(soft[None], level, near, room, faithful=faithful)[0]
 
     def whole(mask: Bool) -> Bool:
-        # the box holds all that is visible in the networks' frames, not in those between
-        return modal | run.box.paste(mask[None], desk.material.size)[0]
+        # the box holds all that is visible in the networks' frames, but not always in those between
+        return modal | box.paste(mask[None], desk.material.size)[0]
 
     if desk.plan.samples == 1:
         return MaskFrame(frame, whole(cut(estimate.maps[0])), None, None)
@@ -153,7 +154,7 @@ def _finish(desk: Desk, object_id: int, estimate: Estimate, frame: int, modal: B
     share = np.zeros(chosen.shape, np.float32)
     for sample in samples:
         share += sample
-    probability = np.maximum(run.box.paste((share / len(samples))[None], desk.material.size)[0], modal)
+    probability = np.maximum(box.paste((share / len(samples))[None], desk.material.size)[0], modal)
     return MaskFrame(frame, whole(chosen), probability.astype(np.float32), expected_iou(chosen, samples))
 
 

@@ -14,6 +14,7 @@ import torch
 
 from diffvas import arrays
 from diffvas.diffusion.sampling import Sampling
+from diffvas.focus import Boxes, crop_each
 from diffvas.pipelines.amodal import object_masks
 from diffvas.pipelines.content import object_content
 from diffvas.pipelines.desk import Desk
@@ -21,8 +22,9 @@ from diffvas.pipelines.drawing import Guard, Meter, Plan, Progress, Shelf, decod
 from diffvas.pipelines.drawing import window_generator as window_generator  # re-exported, as are those below
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
 from diffvas.pipelines.material import MOST_MARGIN, Material, of_arrays
+from diffvas.pipelines.pixels import cut_coverage, in_view
+from diffvas.pipelines.pixels import cut_each as cut_each
 from diffvas.pipelines.pixels import cut_masks as cut_masks
-from diffvas.pipelines.pixels import in_view, shrink_masks
 from diffvas.pipelines.pixels import layer as layer
 from diffvas.pipelines.pixels import match_visible as match_visible
 from diffvas.pipelines.timeline import Timeline, check_model_fps, plan_timeline
@@ -167,17 +169,30 @@ def _decode_all(
     return [maps for _, maps in decode_windows(windows, (0, len(modal)), int(chunk), draw, decode)]
 
 
-def soft_masks(model: CompletionModel, modal: Array, depth: Array | None, key: int, plan: Plan, meter: Meter) -> Array:
-    """(K, T, h, w) float32 in [0, 1] at the model's size, from what is in the focus box at the source's size.
+def as_seen(model: CompletionModel, boxes: Boxes, modal: Array, depth: Array | None) -> tuple[Array, Array | None]:
+    """Masks (T, h, w) bool and depth (T, h, w) float32 in [0, 1] of what the networks look at, at their size.
 
     Args:
-        modal: (T, H, W) bool. depth: (T, H, W) float, larger = nearer, or None. key: what the draws derive from.
+        boxes: one per frame. modal: (T, H, W) bool. depth: (T, H, W) float, larger = nearer, or None.
     """
-    size = model.working_size(modal.shape[1], modal.shape[2])
+    size = model.view_size((modal.shape[1], modal.shape[2]))
+    small = cut_coverage(crop_each(boxes, modal, size, arrays.resize_masks_area))
+    if depth is None:
+        return small, None
+    return small, arrays.normalise_depth(crop_each(boxes, arrays.normalise_depth(depth), size, arrays.resize_float))
+
+
+def soft_masks(
+    model: CompletionModel, boxes: Boxes, modal: Array, depth: Array | None, key: int, plan: Plan, meter: Meter
+) -> Array:
+    """(K, T, h, w) float32 in [0, 1] at the model's size, of what is in the ``boxes``; see ``as_seen``.
+
+    Args:
+        key: what the draws derive from.
+    """
     return amodal_frames(
         model,
-        shrink_masks(modal, size),
-        None if depth is None else arrays.normalise_depth(arrays.resize_float(arrays.normalise_depth(depth), size)),
+        *as_seen(model, boxes, modal, depth),
         key,
         samples=plan.samples,
         sampling=plan.amodal,

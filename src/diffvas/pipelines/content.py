@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from diffvas import arrays
+from diffvas.focus import Box
 from diffvas.pipelines.desk import Desk, Estimate, every_frame
 from diffvas.pipelines.drawing import decode_windows, draw_latents
 from diffvas.pipelines.pixels import cut_coverage, match_visible, paint
@@ -35,15 +36,15 @@ def object_content(desk: Desk, object_id: int, amodal: Amodal, first: int = 0) -
         if estimate is None:  # nothing is hidden
             yield t, paint(frame, modal, whole, np.zeros((1, 1, 3), np.float32))
             continue
-        run = desk.runs[object_id][estimate.run]
-        views = [run.box.crop(image[None])[0] for image in (frame, modal, whole)]
+        box = estimate.box
+        views = [box.crop(image[None])[0] for image in (frame, modal, whole)]
         overall = desk.glance.colours.get((object_id, estimate.run))
         picture = _meet(estimate.maps[0], desk.model.detail, overall, *views)
         if album is not None and overall is not None and (views[2] & ~views[1]).any():
-            moment = album.moment(t, (run.box.left, run.box.top))
+            moment = album.moment(t, (box.left, box.top))
             picture = fill(picture, views[0], views[1], views[2], moment, album.around(estimate.position), overall)
-        rgba = run.box.paste(paint(views[0], views[1], views[2], picture)[None], material.size)[0]
-        beyond = modal & ~run.box.paste(np.ones((1, *run.box.size), bool), material.size)[0]
+        rgba = box.paste(paint(views[0], views[1], views[2], picture)[None], material.size)[0]
+        beyond = modal & ~box.paste(np.ones((1, *box.size), bool), material.size)[0]
         if beyond.any():
             rgba[beyond] = np.concatenate([frame[beyond], np.full((int(beyond.sum()), 1), 255, np.uint8)], 1)
         yield t, rgba
@@ -75,10 +76,10 @@ def _generated_run(
 ) -> Iterator[Estimate]:
     run, pipe, plan = desk.runs[object_id][number], desk.model.content, desk.plan
     assert pipe is not None and plan.content is not None
-    sampling, size = plan.content, desk.size(run)
+    sampling, size = plan.content, desk.size
 
     def shrunk(masks: Callable[[int], Bool], window: Window) -> Bool:
-        crops = (run.box.crop(masks(int(t))[None]) for t in desk.timeline.at[window.frames])
+        crops = (run.box(p).crop(masks(int(desk.timeline.at[p]))[None]) for p in window.frames.tolist())
         return cut_coverage(np.concatenate([arrays.resize_masks_area(crop, size) for crop in crops]))
 
     def draw(window: Window) -> torch.Tensor:
@@ -102,7 +103,7 @@ def _generated_run(
 
     chunk = int(pipe.config.defaults["decode_chunk"])
     for position, maps in decode_windows(run.windows, (run.start, run.stop), chunk, draw, decode, first):
-        yield Estimate(position, number, maps)
+        yield Estimate(position, number, run.box(position), maps)
     pipe.maybe_free_model_hooks()
 
 
@@ -171,15 +172,15 @@ class _Reader:
             self._last, frame = next(self._ahead)
             for other, run in enumerate(runs):
                 if other >= number and _spans(run, self._last):
-                    self._kept[other, self._last] = self._shrink(run, frame)
+                    self._kept[other, self._last] = self._shrink(run.box(self._last), frame)
         inside = range(window.start, window.stop)
         context = desk.glance.context
         return [
             self._kept[number, p] if p in inside else context[self._object, number, p] for p in window.frames.tolist()
         ]
 
-    def _shrink(self, run: Run, frame: U8) -> U8:
-        return arrays.resize_u8(run.box.crop(frame[None]), self._desk.size(run))[0]
+    def _shrink(self, box: Box, frame: U8) -> U8:
+        return arrays.resize_u8(box.crop(frame[None]), self._desk.size)[0]
 
 
 def _spans(run: Run, position: int) -> bool:

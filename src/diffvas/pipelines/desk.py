@@ -7,15 +7,15 @@ alike; where to begin is asked for, so that a resumed job goes on where it stopp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from diffvas import arrays
 from diffvas.focus import Box
-from diffvas.masks import Extent
 from diffvas.pipelines.drawing import Guard, Meter, Plan, Shelf
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.material import Material
@@ -29,13 +29,14 @@ class Estimate:
     """What the networks say of one frame.
 
     Attributes:
-        position: in the timeline. run: whose box it is. maps: (K, h, w) masks or (1, h, w, 3) colours, float32 in
-            [0, 1], at the networks' size.
+        position: in the timeline. run: in which it was drawn. box: what it shows of the frame.
+        maps: (K, h, w) masks or (1, h, w, 3) colours, float32 in [0, 1], at the networks' size.
         room: (H, W) bool in the box at the source's size, where the object may be hidden; None = anywhere.
     """
 
     position: int
     run: int
+    box: Box
     maps: F32
     room: Bool | None = None
 
@@ -68,9 +69,10 @@ class Desk:
         """What has to be known of all frames beforehand."""
         return take_glance(self)
 
-    def size(self, run: Run) -> tuple[int, int]:
-        """(h, w) at which the networks see a run's box."""
-        return self.model.working_size(*run.box.size)
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) at which the networks see what they look at."""
+        return self.model.view_size(self.material.size)
 
     def latents(self, stage: str, object_id: int, window: Window, draw: Callable[[], torch.Tensor]) -> torch.Tensor:
         """(K, n, 4, h, w), from the shelf or drawn now."""
@@ -97,15 +99,9 @@ def window_name(stage: str, object_id: int, window: Window) -> str:
 
 def plan_object(model: CompletionModel, material: Material, timeline: Timeline, object_id: int) -> list[Run]:
     """An object's windows on the frames that the networks see, as positions in the timeline."""
-    height, width = material.size
-
-    def box_around(extent: Extent) -> Box:
-        seen = np.zeros((1, height, width), bool)
-        seen[0, extent[0] : extent[1], extent[2] : extent[3]] = True
-        return model.focus_box(seen)
-
     everywhere = material.extents(object_id)
-    return plan_runs([everywhere[t] for t in timeline.at], timeline.shots, model.frames, box_around)
+    look = partial(model.look_along, size=material.size)
+    return plan_runs([everywhere[t] for t in timeline.at], timeline.shots, model.frames, look)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -150,11 +146,12 @@ def take_glance(desk: Desk) -> Glance:
                 borrowed, held = _use(run, positions[t])
                 if not (borrowed or held):
                     continue
-                small = arrays.resize_u8(run.box.crop(frame[None]), desk.size(run))[0]
+                box = run.box(positions[t])
+                small = arrays.resize_u8(box.crop(frame[None]), desk.size)[0]
                 if borrowed:
                     context[i, number, positions[t]] = small
                 if held and material.extents(i)[t] is not None:
-                    coverage = arrays.resize_masks_area(run.box.crop(material.modal(i, t)[None]), desk.size(run))[0]
+                    coverage = arrays.resize_masks_area(box.crop(material.modal(i, t)[None]), desk.size)[0]
                     colours.setdefault((i, number), _Colours()).add(small, coverage)
     return Glance(motion.paths() if moving else {}, {key: c.mean() for key, c in colours.items()}, context)
 
@@ -214,21 +211,22 @@ def every_frame(
 
 
 def _between(desk: Desk, object_id: int, a: Estimate, b: Estimate, frame: int) -> Estimate:
-    """Two estimates moved along with the object and mixed; the nearer one alone where their boxes differ."""
+    """Two estimates moved along with the object and mixed; the nearer one alone where they are of two runs."""
     share = desk.timeline.share(a.position, frame)
+    nearer = a if share < 0.5 else b
+    path, at = desk.glance.paths[object_id], desk.timeline.at
     if a.run != b.run:
-        nearer = a if share < 0.5 else b
-        return Estimate(nearer.position, nearer.run, _moved(desk, object_id, nearer, frame))
-    first, second = (_moved(desk, object_id, estimate, frame) for estimate in (a, b))
-    return Estimate(a.position, a.run, (1 - share) * first + share * second)
+        return replace(nearer, maps=_moved(nearer, path[frame] - path[at[nearer.position]], nearer.box), room=None)
+    by = [path[frame] - path[at[e.position]] for e in (a, b)]
+    box = nearer.box.moved(by[0 if nearer is a else 1])
+    first, second = (_moved(e, step, box) for e, step in zip((a, b), by, strict=True))
+    return Estimate(a.position, a.run, box, (1 - share) * first + share * second)
 
 
-def _moved(desk: Desk, object_id: int, estimate: Estimate, frame: int) -> F32:
-    """The estimate's maps where the object is in another frame. What depth forbids is taken out before: depth is known
-    in the networks' own frames alone."""
-    path, box = desk.glance.paths[object_id], desk.runs[object_id][estimate.run].box
+def _moved(estimate: Estimate, by: NDArray[np.floating], box: Box) -> F32:
+    """The estimate's maps as seen in ``box`` after the object has moved by (x, y) pixels. What depth forbids is taken
+    out before: depth is known in the networks' own frames alone."""
     maps, size = estimate.maps, (estimate.maps.shape[1], estimate.maps.shape[2])
     if estimate.room is not None:
         maps = maps * arrays.resize_masks_area(estimate.room[None], size)
-    by = path[frame] - path[desk.timeline.at[estimate.position]]
-    return np.stack([move(m, by, (size[0] / box.size[0], size[1] / box.size[1])) for m in maps])
+    return np.stack([move(image, by, estimate.box, box) for image in maps])

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from diffvas import arrays
 from diffvas.allocator import keep_freed_memory
 from diffvas.devices import pick_device, pick_dtype
-from diffvas.focus import Box, focus_box
+from diffvas.focus import Box, extent, follow, whole_frames
 from diffvas.pipelines.checkpoints import is_stage, load_stage, stage_of
 from diffvas.pipelines.diffusion_vas import BEHAVIOURS, CONDITIONS, DiffusionVASPipeline, Fast
+from diffvas.types import Bool, Extent
 
 BUNDLED = ("tiny",)
 OFFICIAL = ("kaihuac/diffusion-vas-amodal-segmentation", "kaihuac/diffusion-vas-content-completion")
@@ -32,7 +32,8 @@ class CompletionModel:
     Attributes:
         amodal, content: the two pipelines; content is None where only masks are wanted.
         name: what was asked for. area: pixels per frame the model works at. frames: frames per window.
-        focus: how much wider than what is seen of an object the box is that the model looks at; None = the whole frame.
+        focus: sides of the square that the model looks at, and that follows the object, in sides of what is seen of it;
+            None = the whole frame.
         depth_rule: whether hidden pixels are accepted only behind what depth says is nearer (``order.py``).
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
             network's picture as it is. recall: whether hidden parts show what other frames show (``recall.py``).
@@ -54,11 +55,21 @@ class CompletionModel:
     def device(self) -> torch.device:
         return self.amodal._execution_device
 
-    def focus_box(self, masks: NDArray[np.bool_]) -> Box:
-        """The part of the frame that both stages look at for an object with these visible masks (T, H, W)."""
-        if self.focus is None:
-            return Box(0, masks.shape[1], 0, masks.shape[2])
-        return focus_box(masks, self.focus)
+    def look_along(self, extents: Sequence[Extent | None], size: tuple[int, int]) -> list[Box]:
+        """What both stages look at in every frame, for an object that is visible within ``extents``.
+
+        Args:
+            size: (height, width) of the frames.
+        """
+        return whole_frames(len(extents), size) if self.focus is None else follow(extents, size, self.focus)
+
+    def look_at(self, masks: Bool) -> list[Box]:
+        """:meth:`look_along` for an object's visible masks (T, H, W)."""
+        return self.look_along([extent(mask) for mask in masks], (masks.shape[1], masks.shape[2]))
+
+    def view_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) at which both stages see what they look at in frames of ``size``."""
+        return self.working_size(*size) if self.focus is None else self.working_size(1, 1)
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """The (height, width) at which both stages work on a clip of this size; see ``arrays.working_size``.

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffvas.focus import Box
-from diffvas.masks import Extent
-from diffvas.types import F32, U8, Bool, Clip, ObjectTrack
+from diffvas.types import F32, U8, Bool, Clip, Extent, ObjectTrack
 
 MOST_MARGIN = 0.5
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from diffvas import arrays
+from diffvas.focus import Boxes, paste_each
 from diffvas.types import Clip, ObjectTrack
 
 Array = np.ndarray
@@ -43,6 +44,21 @@ def cut_masks(soft: Array, threshold: float, modal: Array, room: Array | None, *
     size = (modal.shape[1], modal.shape[2])
     whole = arrays.resize_masks_nearest(soft > threshold, size) if faithful else grow_masks(soft, threshold, size)
     return modal | (whole if room is None else whole & room)
+
+
+def cut_each(
+    boxes: Boxes, soft: Array, threshold: float, modal: Array, room: Array | None, *, faithful: bool = False
+) -> Array:
+    """(T, H, W) bool: :func:`cut_masks` in every frame's box, put back into the frames.
+
+    Args:
+        soft: (T, h, w), what each box shows. modal, room: (T, H, W) bool.
+    """
+    parts = []
+    for t, box in enumerate(boxes):
+        near, behind = box.crop(modal[t : t + 1]), None if room is None else box.crop(room[t : t + 1])
+        parts.append(cut_masks(soft[t : t + 1], threshold, near, behind, faithful=faithful)[0])
+    return paste_each(boxes, parts, (modal.shape[1], modal.shape[2]))
 
 
 def match_visible(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffvas import arrays
-from diffvas.focus import Box
+from diffvas.focus import Box, Boxes
 from diffvas.pipelines.material import Material
 from diffvas.pipelines.order import LARGEST, TOLERANCE, object_depth
 from diffvas.pipelines.pixels import cut_coverage
@@ -60,13 +60,13 @@ class Sight:
 
 
 def look(
-    material: Material, object_id: int, frames: Sequence[int], box: Box, size: tuple[int, int], ordered: bool
+    material: Material, object_id: int, frames: Sequence[int], boxes: Boxes, size: tuple[int, int], ordered: bool
 ) -> Sight:
     """Read a window's frames once.
 
     Args:
-        frames: numbers in the clip. box: the part that the networks look at, at ``size`` (h, w). ordered: also find
-            out the object's place in depth.
+        frames: numbers in the clip. boxes: what the networks look at in each of them, at ``size`` (h, w). ordered: also
+            find out the object's place in depth.
     """
     height, width = material.size
     shrink = max(height, width) / LARGEST
@@ -74,7 +74,7 @@ def look(
     known = material.depth_at is not None
     coverage, depths, masks, maps = [], [], [], []
     low, high = np.inf, -np.inf
-    for t in frames:
+    for t, box in zip(frames, boxes, strict=True):
         modal = material.modal(object_id, t)
         coverage.append(arrays.resize_masks_area(box.crop(modal[None]), size)[0])
         if not known:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from diffvas.focus import Box
 from diffvas.types import F32, U8, Bool
 
 PAPER_FPS = 8.0  # at which the paper samples its training clips
@@ -131,12 +132,16 @@ class Motion:
         return {i: np.cumsum(np.asarray(s, np.float64), axis=0).astype(np.float32) for i, s in self._steps.items()}
 
 
-def move(image: F32, by: NDArray[np.floating], scale: tuple[float, float]) -> F32:
-    """(h, w[, C]) moved by (x, y) source pixels; ``scale``: its pixels per source pixel, (vertical, horizontal)."""
-    x, y = float(by[0]) * scale[1], float(by[1]) * scale[0]
-    if not (x or y):
-        return image
-    matrix = np.array([[1, 0, x], [0, 1, y]], np.float32)
+def move(image: F32, by: NDArray[np.floating], seen: Box, wanted: Box) -> F32:
+    """(h, w[, C]), what a box shows of a thing, as another box shows it after the thing has moved by (x, y) pixels."""
     size = (image.shape[1], image.shape[0])
-    moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # pixels of the new image to pixels of the old one; both in units in which pixel centres are at halves
+    scale = np.array([wanted.size[1] / seen.size[1], wanted.size[0] / seen.size[0]])
+    corner = np.array([wanted.left - seen.left, wanted.top - seen.top], np.float64) - np.asarray(by, np.float64)
+    offset = corner * np.array(size) / np.array(seen.size[::-1]) + 0.5 * scale - 0.5
+    if np.allclose(scale, 1) and np.allclose(offset, 0):
+        return image
+    matrix = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]], np.float32)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, np.float32)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 
 from diffvas.focus import Box
-from diffvas.masks import Extent
-
-SPREAD = 1.5  # windows share a focus box as long as it is at most this many times as large as their own
+from diffvas.types import Extent
 
 
 def plan_windows(visible: np.ndarray, length: int = 25, overlap: int | None = None) -> list[np.ndarray]:
@@ -106,24 +103,27 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Windows of one shot that look at the same part of the frame, and are blended in latent space.
+    """The windows of one shot, blended in latent space: a frame looks the same in all that hold it.
 
     Attributes:
-        box: what they look at. windows: in order. start, stop: the frames whose results come from this run; of two
-            runs that overlap, each gives its half of what they share.
+        boxes: what is looked at, for each of the shot's frames. windows: in order. start, stop: the shot.
     """
 
-    box: Box
+    boxes: Sequence[Box]
     windows: tuple[Window, ...]
     start: int
     stop: int
+
+    def box(self, frame: int) -> Box:
+        """What is looked at in a frame of the shot."""
+        return self.boxes[frame - self.start]
 
 
 def plan_runs(
     extents: Sequence[Extent | None],
     shots: Sequence[tuple[int, int]],
     length: int,
-    box_around: Callable[[Extent], Box],
+    boxes_around: Callable[[Sequence[Extent | None]], Sequence[Box]],
 ) -> list[Run]:
     """All windows of an object, with the boxes that follow it.
 
@@ -131,53 +131,20 @@ def plan_runs(
 
     Args:
         extents: per frame (top, bottom, left, right) of what is visible, or None. shots: (start, stop) of each.
-        length: frames of a window. box_around: the focus box for what is visible.
+        length: frames of a window. boxes_around: what the models look at, for what is visible in a shot.
     """
     runs: list[Run] = []
     number = 0
     for start, stop in shots:
         starts = window_starts(stop - start, length)
-        seen = [extent for extent in extents[start:stop] if extent is not None]
-        if seen:
-            visible = np.array([extent is not None for extent in extents[start:stop]])
+        visible = np.array([extent is not None for extent in extents[start:stop]])
+        if visible.any():
             frames = [start + part for part in plan_windows(visible, length)]
             spans = [(start + at, min(start + at + length, stop)) for at in starts]
             windows = [Window(number + i, f, *span) for i, (f, span) in enumerate(zip(frames, spans, strict=True))]
-            runs += _share_boxes(windows, extents, _join(seen), box_around, (start, stop))
+            runs.append(Run(boxes_around(extents[start:stop]), tuple(windows), start, stop))
         number += len(starts)
     return runs
-
-
-def _share_boxes(
-    windows: Sequence[Window],
-    extents: Sequence[Extent | None],
-    everywhere: Extent,
-    box_around: Callable[[Extent], Box],
-    shot: tuple[int, int],
-) -> list[Run]:
-    groups: list[tuple[Extent, int, list[Window]]] = []  # what is seen, the largest box of one window, the windows
-    for window in windows:
-        seen = [extents[f] for f in window.frames]
-        own = _join([extent for extent in seen if extent is not None] or [everywhere])
-        area = _area(box_around(own))
-        if groups:
-            joint, largest = _join([groups[-1][0], own]), max(groups[-1][1], area)
-            if _area(box_around(joint)) <= SPREAD * largest:
-                groups[-1] = (joint, largest, [*groups[-1][2], window])
-                continue
-        groups.append((own, area, [window]))
-    middles = [(b[2][0].start + a[2][-1].stop + 1) // 2 for a, b in pairwise(groups)]
-    ends = [shot[0], *middles, shot[1]]
-    return [Run(box_around(seen), tuple(group), ends[i], ends[i + 1]) for i, (seen, _, group) in enumerate(groups)]
-
-
-def _join(extents: Sequence[Extent]) -> Extent:
-    tops, bottoms, lefts, rights = zip(*extents, strict=True)
-    return min(tops), max(bottoms), min(lefts), max(rights)
-
-
-def _area(box: Box) -> int:
-    return box.size[0] * box.size[1]
 
 
 class Blend:

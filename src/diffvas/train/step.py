@@ -126,6 +126,10 @@ def hidden_share(batch: Batch, size: tuple[int, int]) -> torch.Tensor:
     return F.adaptive_avg_pool2d(hidden, size)[:, :, None]
 
 
+PREFER = 6.0  # how much likelier a frame with hidden pixels is to be decoded: others teach little about hidden shapes
+LEAST_HIDDEN = 16  # pixels
+
+
 def finish_loss(model: Any, batch: Batch, config: DenoiserConfig) -> tuple[torch.Tensor, dict[str, float]]:
     """One or few steps judged by what comes out: the estimate is decoded and compared with the truth in pixels.
 
@@ -152,7 +156,8 @@ def finish_loss(model: Any, batch: Batch, config: DenoiserConfig) -> tuple[torch
     error = (estimate - z0) ** 2
     weights = emphasis(batch, config)
     latent = (error if weights is None else error * weights).mean()
-    frames = pick_frames(batch["first"], z0.shape[1], config.pixel_frames)
+    hidden = (unpack(batch["amodal"]) > unpack(batch["modal"])).flatten(2).sum(2)
+    frames = pick_frames(batch["first"], hidden >= LEAST_HIDDEN, config.pixel_frames)
     decoded = decode(model.vae, take(estimate, frames))
     if config.stage == "amodal":
         amodal, modal = (take(unpack(batch[k]), frames) for k in ("amodal", "modal"))
@@ -165,10 +170,17 @@ def finish_loss(model: Any, batch: Batch, config: DenoiserConfig) -> tuple[torch
     return config.pixel_weight * pixel + config.latent_weight * latent, numbers
 
 
-def pick_frames(first: torch.Tensor, frames: int, count: int) -> torch.Tensor:
-    """(B, min(count, frames)) long: consecutive frames of every clip, from a share ``first`` (B,) of the room."""
-    count = min(count, frames)
-    start = (first * (frames - count + 1)).long()
+def pick_frames(first: torch.Tensor, wanted: torch.Tensor, count: int) -> torch.Tensor:
+    """(B, min(count, T)) long: consecutive frames of every clip, those with wanted ones among them ``PREFER`` times as
+    likely.
+
+    Args:
+        first: (B,) in [0, 1), what is drawn. wanted: (B, T) bool.
+    """
+    count = min(count, wanted.shape[1])
+    weight = 1 + (PREFER - 1) * wanted.unfold(1, count, 1).any(2).float()  # (B, T - count + 1), by first frame
+    share = weight.cumsum(1) / weight.sum(1, keepdim=True)
+    start = (first[:, None] >= share[:, :-1]).sum(1)
     return start[:, None] + torch.arange(count, device=first.device)
 
 
