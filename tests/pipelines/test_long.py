@@ -12,12 +12,12 @@ import torch
 
 from diffvas.focus import Box
 from diffvas.masks import MaskRuns
+from diffvas.order import may_be_hidden
 from diffvas.pipelines import sight
 from diffvas.pipelines.completion import complete, make_desk
 from diffvas.pipelines.desk import Estimate, every_frame
 from diffvas.pipelines.drawing import Plan, decode_windows
 from diffvas.pipelines.material import of_arrays
-from diffvas.pipelines.order import may_be_hidden
 from diffvas.pipelines.shots import ShotFinder
 from diffvas.pipelines.timeline import Motion, move, plan_timeline, shots_of
 from diffvas.pipelines.uncertainty import Medoid, as_ranges, expected_iou, iou, mean_shape
@@ -186,7 +186,11 @@ def test_results_are_carried_to_the_frames_between() -> None:
         runs = [0, 0, 1, 1] if cuts else [0, 0, 0]
 
         def stream(
-            first: int, at: np.ndarray = timeline.at, size: tuple[int, int] = size, runs: list[int] = runs
+            first: int,
+            at: np.ndarray = timeline.at,
+            size: tuple[int, int] = size,
+            runs: list[int] = runs,
+            box: Box = box,
         ) -> Iterator[Estimate]:
             for position, t in enumerate(at):
                 disc = np.zeros((90, 160), np.float32)

@@ -11,13 +11,17 @@ import numpy as np
 
 from diffvas.bench.cases import Case, pool_groups
 from diffvas.metrics import FrameScores, StrictScore, bootstrap_interval, convex_hull_masks, strict_frames
+from diffvas.order import may_be_hidden
 from diffvas.pipelines.completion import amodal_frames, as_seen, cut_each
 from diffvas.pipelines.loading import CompletionModel
-from diffvas.pipelines.order import may_be_hidden
+from diffvas.pipelines.sight import recollect
+from diffvas.shape_memory import HINT
 
 Array = np.ndarray
 MODAL, HULL = "modal", "convex hull"
 HULL_BEHIND = "convex hull, only behind what is nearer"  # the rule that our masks keep with depth; see ``order.py``
+VOTES = "votes of other frames, no network"  # what models with a memory are told; see ``shape_memory.py``
+VOTE_LEVEL = 0.3  # chosen on validation scenes
 DEPTHS = {"given": ("given",), "none": ("none",), "both": ("given", "none")}
 
 
@@ -67,12 +71,16 @@ class Result:
 
 
 def decode_samples(
-    model: CompletionModel, modal: Array, depth: Array | None, how: Decoding, counts: Sequence[int], seed: int
+    model: CompletionModel,
+    seen: tuple[Array, Array | None, Array],
+    how: Decoding,
+    counts: Sequence[int],
+    seed: int,
 ) -> tuple[Array, dict[int, float]]:
     """Soft masks of the most samples asked for, and the seconds they took.
 
     Args:
-        modal: (T, h, w) bool and depth: (T, h, w) float32 or None, at the model's size. counts: numbers of samples.
+        seen: visible masks, depth, and what is in the frame; from ``as_seen``. counts: numbers of samples.
 
     Returns:
         (K, T, h, w) float32, and seconds by count; nan for fewer samples, which are a part of the most.
@@ -80,7 +88,10 @@ def decode_samples(
     most = max(counts)
     began = time.perf_counter()
     sampling = model.amodal.sampling(steps=how.steps, guidance=how.guidance if how.guidance >= 0 else None)
-    soft = amodal_frames(model, modal, depth, 1, samples=most, sampling=sampling, seed=seed, tick=lambda: None)
+    modal, depth, inside = seen
+    soft = amodal_frames(
+        model, modal, depth, 1, samples=most, sampling=sampling, seed=seed, tick=lambda: None, inside=inside
+    )
     total = time.perf_counter() - began
     return soft, {count: total if count == most else float("nan") for count in counts}
 
@@ -100,16 +111,19 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
     boxes = model.look_at(case.modal)
     for depth_name in plan.depths:
         room = None
-        modal, depth = as_seen(model, boxes, case.modal, case.depth if depth_name == "given" else None)
+        seen = as_seen(model, boxes, case.modal, case.depth if depth_name == "given" else None)
         if depth_name == "given":
             behind = may_be_hidden(case.depth, case.modal)
             hull = case.modal | (convex_hull_masks(case.modal) & behind)
             results[Row(HULL_BEHIND)] = Result(strict_frames(hull, case.amodal, case.modal), float("nan"))
             room = behind if model.depth_rule else None
+        if model.memory:
+            told = cut_each(boxes, recollect(*seen), VOTE_LEVEL * HINT, case.modal, room)
+            results[Row(VOTES, depth_name)] = Result(strict_frames(told, case.amodal, case.modal), float("nan"))
         for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
             group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]
             counts = [d.samples for d in group]
-            soft, seconds = decode_samples(model, modal, depth, group[0], counts, case.seed(plan.seed))
+            soft, seconds = decode_samples(model, seen, group[0], counts, case.seed(plan.seed))
             for decoding in group:
                 mean = soft[: decoding.samples].mean(0)
                 for threshold in plan.thresholds:

@@ -96,6 +96,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cache.add_argument("--per-shard", type=whole_number(1), default=16)
     cache.add_argument("--frames", type=whole_number(1), default=25)
     cache.add_argument("--split", choices=("all", "train", "val"), default="all", help="part of a folder, by name")
+    cache.add_argument(
+        "--memory", action="store_true", help="amodal: masks come with what other frames say of the rest"
+    )
     cache.add_argument("--pairs", action="store_true", help="content: whole objects hidden behind others' outlines")
     cache.add_argument("--rgb", action="store_true", help="amodal: latents of the whole frame too")
     cache.add_argument(
@@ -367,9 +370,10 @@ def encode(args: argparse.Namespace) -> None:
         args.frames,
         args.seed or 0,
         args.split,
-        args.pairs,
-        args.rgb,
-        not args.exact,
+        memory=args.memory,
+        pairs=args.pairs,
+        rgb=args.rgb,
+        spoil=not args.exact,
     )
     vae, tower = load_vae(Path(args.vae)), load_tower(args.tower)
     with StageProgress() as progress:

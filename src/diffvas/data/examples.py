@@ -34,6 +34,7 @@ class Example:
         modal, amodal: (T, H, W) bool; ``modal`` may carry a tracker's faults, ``amodal`` is exact.
         depth: (T, H, W) float32 in [0, 1], 1 = near, normalised over the clip.
         frames_u8, alone_u8: (T, H, W, 3) uint8, what the camera sees, and the object alone on white.
+        inside: (T, H, W) bool, what is in the frame.
     """
 
     modal: Array
@@ -41,6 +42,7 @@ class Example:
     depth: Array
     frames_u8: Array
     alone_u8: Array
+    inside: Array
 
 
 def child_seed(entropy: list[int], child: int) -> np.random.SeedSequence:
@@ -155,6 +157,7 @@ def make_example(
         scene.depth,
         scene.frames_u8,
         scene.amodal_rgb_u8[index],
+        np.ones(scene.depth.shape, bool),
     )
     return finish_example(whole, rng, size=size, spoil=spoil)
 
@@ -165,11 +168,12 @@ def finish_example(
     """Crop, resize and spoil an example at the clip's own size, whose ``depth`` is still a distance; see
     ``make_example``."""
     modal, amodal, distance = whole.modal, whole.amodal, whole.depth
-    frames_u8, alone_u8 = whole.frames_u8, whole.alone_u8
+    frames_u8, alone_u8, inside = whole.frames_u8, whole.alone_u8, whole.inside
     if size is not None:
         boxes = random_boxes(modal, size, rng)
         modal, amodal = (crop_each(boxes, m, size, arrays.resize_masks_area) >= 0.5 for m in (modal, amodal))
         amodal |= modal
+        inside = crop_each(boxes, inside, size, arrays.resize_masks_area) >= 0.5
         distance = crop_each(boxes, distance, size, arrays.resize_float)
         if len(frames_u8):
             frames_u8, alone_u8 = (crop_each(boxes, f, size, arrays.resize_u8) for f in (frames_u8, alone_u8))
@@ -177,7 +181,7 @@ def finish_example(
     depth = relative_depth(distance)
     if spoil:
         modal, depth = spoil_mask(modal, rng), spoil_depth(depth, rng)
-    parts = (modal, amodal, depth, frames_u8, alone_u8)
+    parts = (modal, amodal, depth, frames_u8, alone_u8, inside)
     if spoil and rng.random() < 0.5:
         parts = tuple(np.ascontiguousarray(p[:, :, ::-1]) for p in parts)  # type: ignore[assignment]
     return Example(*parts)

@@ -123,4 +123,5 @@ def make_pair(
     if modal is None:
         return None
     alone = np.where(truth[..., None], scene.frames_u8, np.uint8(255)).astype(np.uint8)
-    return finish_example(Example(modal, truth, scene.depth, scene.frames_u8, alone), rng, size=size, spoil=spoil)
+    example = Example(modal, truth, scene.depth, scene.frames_u8, alone, np.ones(modal.shape, bool))
+    return finish_example(example, rng, size=size, spoil=spoil)

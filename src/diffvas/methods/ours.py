@@ -14,9 +14,9 @@ from diffvas import arrays
 from diffvas.methods.base import HEAD, Answer, Budget, ObjectInput, Progress, digest_weights
 from diffvas.methods.fit import Examples, Trainable
 from diffvas.methods.latents import STAGE, LatentOptions, fit_latents, latent_config, write_stage
+from diffvas.order import may_be_hidden
 from diffvas.pipelines.completion import Meter, Plan, cut_each, soft_masks
 from diffvas.pipelines.loading import CompletionModel, load_pipelines, stage_folders
-from diffvas.pipelines.order import may_be_hidden
 
 # how a fitted model makes its result, until somebody chooses better on validation clips
 DEFAULTS = {"threshold": 0.5, "focus": 2.0, "depth_rule": True}

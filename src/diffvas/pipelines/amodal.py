@@ -13,7 +13,7 @@ from diffvas import arrays
 from diffvas.pipelines.desk import Desk, Estimate, every_frame
 from diffvas.pipelines.drawing import decode_windows, draw_latents
 from diffvas.pipelines.pixels import cut_masks
-from diffvas.pipelines.sight import Sight, look
+from diffvas.pipelines.sight import Sight, look, tell
 from diffvas.pipelines.uncertainty import Medoid, expected_iou, mean_shape
 from diffvas.pipelines.windows import Run, Window
 from diffvas.types import F32, Bool
@@ -71,7 +71,7 @@ def _soft_run(desk: Desk, object_id: int, number: int, first: int) -> Iterator[E
     def draw(window: Window) -> torch.Tensor:
         def work() -> torch.Tensor:
             sight = see(window)
-            a = arrays.masks_to_signed(sight.modal)
+            a = tell(sight.modal, sight.depth, sight.inside, sight.beyond, memory=desk.model.memory)
             b = None if sight.depth is None else arrays.depth_to_signed(sight.depth)
             keys = [(plan.seed, object_id, 1, window.number, k) for k in range(plan.samples)]
             shared = (plan.seed, object_id, 0, window.number, 0)

@@ -27,6 +27,7 @@ from diffvas.pipelines.pixels import cut_each as cut_each
 from diffvas.pipelines.pixels import cut_masks as cut_masks
 from diffvas.pipelines.pixels import layer as layer
 from diffvas.pipelines.pixels import match_visible as match_visible
+from diffvas.pipelines.sight import tell
 from diffvas.pipelines.timeline import Timeline, check_model_fps, plan_timeline
 from diffvas.pipelines.uncertainty import check_output
 from diffvas.pipelines.windows import Window, plan_windows, window_starts
@@ -104,19 +105,23 @@ def amodal_frames(
     sampling: Sampling,
     seed: int,
     tick: Callable[[], None],
+    inside: Array | None = None,
 ) -> Array:
     """(K, T, h, w) float32 in [0, 1]: the soft amodal masks of every sample, at the model's own size.
 
     Args:
         modal: (T, h, w) bool at the model's size. depth: (T, h, w) float32 in [0, 1] or None.
-        tick: called once per sample and UNet step.
+        tick: called once per sample and UNet step. inside: (T, h, w) bool, what is in the frame; None = all of it.
     """
     pipe = model.amodal
+    # a caller that resized may be beyond 1 by a rounding error
+    near = None if depth is None else depth.clip(0, 1)
 
     def draw(window: Window) -> torch.Tensor:
-        a = arrays.masks_to_signed(modal[window.frames])
-        # a caller that resized may be beyond 1 by a rounding error
-        b = None if depth is None else arrays.depth_to_signed(depth[window.frames].clip(0, 1))
+        at = window.frames
+        part, there = None if near is None else near[at], None if inside is None else inside[at]
+        a = tell(modal[at], part, there, None, memory=model.memory)
+        b = None if part is None else arrays.depth_to_signed(part)
         keys = [(seed, object_id, 1, window.number, k) for k in range(samples)]
         return torch.stack(list(draw_latents(pipe, a, b, (seed, object_id, 0, window.number, 0), keys, sampling, tick)))
 
@@ -169,17 +174,22 @@ def _decode_all(
     return [maps for _, maps in decode_windows(windows, (0, len(modal)), int(chunk), draw, decode)]
 
 
-def as_seen(model: CompletionModel, boxes: Boxes, modal: Array, depth: Array | None) -> tuple[Array, Array | None]:
-    """Masks (T, h, w) bool and depth (T, h, w) float32 in [0, 1] of what the networks look at, at their size.
+def as_seen(
+    model: CompletionModel, boxes: Boxes, modal: Array, depth: Array | None
+) -> tuple[Array, Array | None, Array]:
+    """Masks (T, h, w) bool and depth (T, h, w) float32 in [0, 1] of what the networks look at, at their size; and what
+    of it is in the frame, (T, h, w) bool.
 
     Args:
         boxes: one per frame. modal: (T, H, W) bool. depth: (T, H, W) float, larger = nearer, or None.
     """
     size = model.view_size((modal.shape[1], modal.shape[2]))
     small = cut_coverage(crop_each(boxes, modal, size, arrays.resize_masks_area))
+    inside = crop_each(boxes, np.ones_like(modal), size, arrays.resize_masks_area) >= 0.5
     if depth is None:
-        return small, None
-    return small, arrays.normalise_depth(crop_each(boxes, arrays.normalise_depth(depth), size, arrays.resize_float))
+        return small, None, inside
+    near = arrays.normalise_depth(crop_each(boxes, arrays.normalise_depth(depth), size, arrays.resize_float))
+    return small, near, inside
 
 
 def soft_masks(
@@ -190,10 +200,13 @@ def soft_masks(
     Args:
         key: what the draws derive from.
     """
+    small, near, inside = as_seen(model, boxes, modal, depth)
     return amodal_frames(
         model,
-        *as_seen(model, boxes, modal, depth),
+        small,
+        near,
         key,
+        inside=inside,
         samples=plan.samples,
         sampling=plan.amodal,
         seed=plan.seed,

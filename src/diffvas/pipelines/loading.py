@@ -35,6 +35,7 @@ class CompletionModel:
         focus: sides of the square that the model looks at, and that follows the object, in sides of what is seen of it;
             None = the whole frame.
         depth_rule: whether hidden pixels are accepted only behind what depth says is nearer (``order.py``).
+        memory: whether visible masks come with what other frames say of the object's shape (``shape_memory.py``).
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
             network's picture as it is. recall: whether hidden parts show what other frames show (``recall.py``).
         behaviour: "default" or "faithful"; see ``diffusion_vas.Behaviour``.
@@ -47,6 +48,7 @@ class CompletionModel:
     frames: int
     focus: float | None = None
     depth_rule: bool = False
+    memory: bool = False
     detail: float | None = None
     recall: bool = False
     behaviour: str = "default"
@@ -233,6 +235,7 @@ def as_model(
         frames=int(first["frames"]),
         focus=None if faithful else first.get("focus"),
         depth_rule=not faithful and bool(first.get("depth_rule", False)),
+        memory=not faithful and bool(first.get("memory", False)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),
         behaviour=behaviour,

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from diffvas import arrays
 from diffvas.focus import Box, Boxes
+from diffvas.order import LARGEST, TOLERANCE, may_be_hidden, object_depth
 from diffvas.pipelines.material import Material
-from diffvas.pipelines.order import LARGEST, TOLERANCE, object_depth
 from diffvas.pipelines.pixels import cut_coverage
+from diffvas.shape_memory import remember
 from diffvas.types import F32, Bool
 
 
@@ -51,11 +53,14 @@ class Sight:
 
     Attributes:
         modal: (n, h, w) bool. depth: (n, h, w) float32 in [0, 1], 1 = near; None where there is none.
-        order: None where there is no depth, or nobody asks.
+        beyond: (n, h, w) bool, what the camera does not show of a canvas with a margin. inside: (n, h, w) bool, what is
+            on the canvas. order: None where there is no depth, or nobody asks.
     """
 
     modal: Bool
     depth: F32 | None
+    beyond: Bool
+    inside: Bool
     order: DepthOrder | None
 
 
@@ -73,10 +78,15 @@ def look(
     small = (height, width) if shrink <= 1 else (max(1, round(height / shrink)), max(1, round(width / shrink)))
     known = material.depth_at is not None
     coverage, depths, masks, maps = [], [], [], []
+    inside, beyond = [], []
+    canvas = np.ones((1, height, width), bool)
+    camera = material.inside.paste(np.ones((1, *material.frame_size), bool), material.size)
     low, high = np.inf, -np.inf
     for t, box in zip(frames, boxes, strict=True):
         modal = material.modal(object_id, t)
         coverage.append(arrays.resize_masks_area(box.crop(modal[None]), size)[0])
+        inside.append(arrays.resize_masks_area(box.crop(canvas), size)[0])
+        beyond.append(arrays.resize_masks_area(box.crop(~camera), size)[0])
         if not known:
             continue
         depth = material.depth(t)
@@ -91,7 +101,30 @@ def look(
         if on.any():
             order = DepthOrder(low, high, object_depth(relative(np.stack(maps), low, high), on))
     normal = arrays.normalise_depth(np.stack(depths)) if known else None
-    return Sight(cut_coverage(np.stack(coverage)), normal, order)
+    on_canvas, off_camera = np.stack(inside) >= 0.5, np.stack(beyond) >= 0.5
+    return Sight(cut_coverage(np.stack(coverage)), normal, off_camera, on_canvas, order)
+
+
+def tell(modal: Bool, depth: F32 | None, inside: Bool | None, beyond: Bool | None, *, memory: bool) -> torch.Tensor:
+    """(n, 3, h, w) in [-1, 1]: the first condition of stage 1, visible masks in white on black.
+
+    Args:
+        modal: (n, h, w) bool. depth: (n, h, w) float32 in [0, 1], or None. inside, beyond: see ``Sight``.
+        memory: with what other frames say of the rest, in grey; for models that were trained so.
+    """
+    if not memory:
+        return arrays.masks_to_signed(modal)
+    return arrays.depth_to_signed(recollect(modal, depth, inside, beyond))
+
+
+def recollect(modal: Bool, depth: F32 | None, inside: Bool | None = None, beyond: Bool | None = None) -> F32:
+    """(n, h, w) float32 in [0, 1]: :func:`shape_memory.remember` for a window, with what depth says; see ``tell``."""
+    if not modal.any():
+        return modal.astype(np.float32)
+    free = None if depth is None else may_be_hidden(depth, modal)
+    if free is not None and beyond is not None:
+        free = free | beyond
+    return remember(modal, free, inside)
 
 
 def relative(depth: F32, low: float, high: float) -> F32:

@@ -12,7 +12,7 @@ import torch
 from diffvas.train.cache import load_vae
 from diffvas.train.denoiser import WEIGHTS, as_pipeline, load_run
 
-# area: pixels per frame the model works at; focus: see ``focus.focus_box``; depth_rule: see ``pipelines/order.py``;
+# area: pixels per frame the model works at; focus: see ``focus.follow``; depth_rule: see ``order.py``;
 # threshold: where the mean of the samples is cut; detail: the network's own share in the content. Chosen on validation
 # scenes with ``diffvas eval scenes``; see the card beside the weights.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -23,8 +23,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "threshold": 0.25,
         "area": 64 * 128,
         "frames": 25,
-        "focus": 1.7,
+        "focus": 2.0,
         "depth_rule": True,
+        "memory": True,
     },
     "content": {"steps": 1, "samples": 1, "guidance": 1.0, "detail": 0.15, "recall": True},
 }

@@ -38,8 +38,10 @@ from diffvas.data.examples import (
 )
 from diffvas.data.pairs import make_pair
 from diffvas.diffusion import conditioning
+from diffvas.order import may_be_hidden
+from diffvas.shape_memory import remember
 from diffvas.train.checkpoints import differences, write_whole
-from diffvas.train.config import CONDITIONS
+from diffvas.train.config import BLIND, CONDITIONS
 
 TOWER_SIZE = 64  # the small CLIP-like tower's image size
 LEAST_SEEN = 40  # pixels of an object that must be seen somewhere in a clip
@@ -55,6 +57,8 @@ class CacheConfig:
         source: "flat", or a folder of scene clips (``diffvas world make``).
         sizes: (height, width) choices, one per shard. shards, per_shard: how much. frames: T. seed: of all draws.
         split: "train" or "val" part of a folder by the clips' names, or "all" of it.
+        memory: the visible masks come with what other frames say of the rest (``shape_memory``), once by depth and once
+            without it, for models that are told so too.
         pairs: objects in full view, hidden by the outlines of others (how the paper makes data for stage 2).
         rgb: also the latents of the whole frame, as a further condition of stage "amodal".
         spoil: conditions with the faults of real inputs; False for held-out data.
@@ -68,6 +72,7 @@ class CacheConfig:
     frames: int = 25
     seed: int = 0
     split: str = "all"
+    memory: bool = False
     pairs: bool = False
     rgb: bool = False
     spoil: bool = True
@@ -79,6 +84,8 @@ class CacheConfig:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.pairs and self.stage != "content":
             raise ValueError(f"pairs: expected stage content with it, got {self.stage}")
+        if self.memory and self.stage != "amodal":
+            raise ValueError(f"memory: expected stage amodal with it, got {self.stage}")
         if self.rgb and self.stage != "amodal":
             raise ValueError(f"rgb: expected stage amodal with it, got {self.stage}")
 
@@ -96,6 +103,12 @@ def stage_images(stage: str, example: Example) -> tuple[torch.Tensor, torch.Tens
     visible = arrays.to_signed(arrays.composite_on_white(example.frames_u8, example.modal & example.amodal))
     second = amodal if stage == "content" else arrays.depth_to_signed(example.depth)
     return visible, second, arrays.to_signed(example.alone_u8)
+
+
+def told(example: Example, *, by_depth: bool) -> torch.Tensor:
+    """(T, 3, H, W) in [-1, 1]: the visible masks with what other frames say of the rest, as the pipelines have it."""
+    free = may_be_hidden(example.depth, example.modal) if by_depth else None
+    return arrays.depth_to_signed(remember(example.modal, free, example.inside))
 
 
 def draw_example(config: CacheConfig, scenes: SceneSource, key: list[int], size: tuple[int, int]) -> Example:
@@ -177,6 +190,10 @@ def encode_example(
 ) -> dict[str, torch.Tensor]:
     """All that training needs of one example; condition noise is drawn here, ``ln sigma_c ~ N(-3, 0.5)``."""
     images = list(stage_images(config.stage, example))
+    blind = None
+    if config.memory:
+        images[0] = told(example, by_depth=True)
+        blind = told(example, by_depth=False)
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
     sigma = float(torch.exp(-3 + 0.5 * torch.randn((), generator=generator)))
     noisy = [conditioning.add_pixel_noise(x, sigma, generator) for x in images[:2]]
@@ -184,11 +201,17 @@ def encode_example(
     if config.rgb:
         images.append(conditioning.add_pixel_noise(arrays.to_signed(example.frames_u8), sigma, generator))
         names.append("rgb")
+    if blind is not None:
+        images.append(conditioning.add_pixel_noise(blind, sigma, generator))
+        names.append("a" + BLIND)
     latents = dict(zip(names, encoder(torch.cat([*noisy, *images[2:]])).chunk(len(names)), strict=True))
     latents["target"] = latents["target"] * float(encoder.vae.config.scaling_factor)
+    channels = 1 if config.stage == "amodal" else 3
+    unseen = {} if blind is None else seen_by_tower(blind, channels, tower)
     return {
         **latents,
-        **seen_by_tower(images[0], 1 if config.stage == "amodal" else 3, tower),
+        **seen_by_tower(images[0], channels, tower),
+        **{name + BLIND: value for name, value in unseen.items()},
         "sigma": torch.tensor(sigma),
         "amodal": torch.from_numpy(np.packbits(example.amodal, axis=-1)),
         "modal": torch.from_numpy(np.packbits(example.modal, axis=-1)),

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 # stage -> condition -> the cached latents that hold it, in the order of the UNet's input channels
+BLIND = "_blind"  # ends the names of what a cache has in the place of others for where depth is not given
 CONDITIONS: dict[str, dict[str, str]] = {
     "amodal": {"mask": "a", "depth": "b", "rgb": "rgb"},
     "content": {"visible": "a", "mask": "b"},

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from diffvas.diffusion import conditioning, edm
-from diffvas.train.config import DenoiserConfig
+from diffvas.train.config import BLIND, DenoiserConfig
 from diffvas.train.loop import Batch, Objective
 
 LEAST_LEVEL = 0.05  # below, a noisy latent is all but clean and there is nothing to finish
@@ -56,7 +56,19 @@ def draw(batch: Batch, generator: torch.Generator, config: DenoiserConfig) -> Ba
     latents = (p[0] >= after_latents) | ((p[0] >= after_all) & (p[0] < after_tokens))
     keep = torch.stack([tokens, latents, latents & (p[1] >= config.drop_b)], 1).float()
     noise = torch.randn(shape, generator=generator)
+    if "a" + BLIND in batch:
+        batch = without_depth(batch, keep[:, 2] == 0 if "b" in config.inputs else torch.ones(count, dtype=torch.bool))
     return {**batch, "level": level, "keep": keep, "noise": noise, "first": torch.rand(count, generator=generator)}
+
+
+def without_depth(batch: Batch, rows: torch.Tensor) -> Batch:
+    """The batch with what is told without depth in some rows (B,) bool; see ``CacheConfig.memory``."""
+    out = {name: value for name, value in batch.items() if not name.endswith(BLIND)}
+    for name, value in batch.items():
+        if name.endswith(BLIND):
+            told = out[name.removesuffix(BLIND)]
+            out[name.removesuffix(BLIND)] = torch.where(rows.view(-1, *[1] * (told.dim() - 1)), value, told)
+    return out
 
 
 def denoise(model: Any, batch: Batch, z: torch.Tensor, sigma: torch.Tensor, config: DenoiserConfig) -> torch.Tensor:

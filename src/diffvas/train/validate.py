@@ -21,7 +21,7 @@ from diffvas.train.checkpoints import write_whole
 from diffvas.train.config import DenoiserConfig
 from diffvas.train.log import open_tensorboard, read_lines
 from diffvas.train.loop import Batch, LoopConfig
-from diffvas.train.step import denoise, unpack
+from diffvas.train.step import denoise, unpack, without_depth
 
 SHOWN, MOMENTS = 4, 6  # clips and frames of the picture
 # visible, hidden and found, hidden and missed, wrongly claimed
@@ -75,6 +75,8 @@ def predictions(
     device = next(model.unet.parameters()).device
     for index, batch in enumerate(fixed_clips(folders, count)):
         batch = {k: v.to(device) for k, v in batch.items()}
+        if "b" not in config.inputs:
+            batch = without_depth(batch, torch.ones(1, dtype=torch.bool, device=device))
         drawn = []
         for k in range(samples):
             latents = predict(model, batch, config, steps, seed_of(seed, index * 1000 + k))

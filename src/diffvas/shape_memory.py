@@ -1,0 +1,131 @@
+"""What other frames say of an object's shape: visible masks, laid over each other where they fit.
+
+A network that is trained for minutes does not learn that what is hidden now was often seen a moment ago; so it is told.
+For every pair of frames the turn and shift are found that lay one frame's visible mask best over the other's,
+leaving out of account what is unknown in either because something nearer may hide the object there. Then every frame
+gets the weighted vote of the others: how many of those that know say that the object is at a pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffvas.types import F32, Bool
+
+# chosen on validation scenes by the score of the votes alone, which ``diffvas eval scenes`` prints
+REACH = 24  # frames on either side that have a vote
+TURNS = (-10.0, 0.0, 10.0)  # degrees that are tried; boxes that follow the object see to scale
+SHIFT = 1 / 6  # of the image's side, the farthest that is tried
+GRID = 64  # pixels of the longer side at which transforms are sought
+LEAST_SEEN = 20  # pixels, at that size, from which a frame has a vote
+TOUCH = 0.03  # what a shift of an eighth of the image or a turn of 10 degrees must gain in IoU
+CALM = 8.0  # pixels of agreement and of doubt that every pair is given
+PACE = 12.0  # frames after which a vote counts a third
+TRUST = 3.0  # how fast a vote loses weight where masks do not fit
+BLIND = 0.3  # how surely a pixel outside of the mask is none of the object's where depth says nothing
+DOUBT = 0.005  # of the largest weight of all that know: how little is as good as nothing
+HINT = 0.75  # the grey of what other frames are sure of; white is what is visible
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a frame is laid over another: turn in degrees, shift (x, y) in pixels; and the IoU of what is known."""
+
+    turn: float
+    shift: tuple[float, float]
+    iou: float
+
+
+def remember(modal: Bool, free: Bool | None, inside: Bool | None = None) -> F32:
+    """(T, h, w) float32 in [0, 1]: visible masks, and in grey what other frames say of the rest.
+
+    Args:
+        modal: (T, h, w) bool, what is visible in boxes that follow the object (``focus.follow``).
+        free: (T, h, w) bool, where something at least as near as the object is seen (``order.may_be_hidden``); None
+            where there is no depth to tell. inside: (T, h, w) bool, what is in the frame; None = all of it.
+    """
+    agree, known = votes(modal, free, inside)
+    share = agree / (known + DOUBT * known.max() + 1e-6)
+    for allowed in (free, inside):
+        share = share if allowed is None else share * allowed
+    return np.asarray(np.where(modal, 1.0, HINT * share.clip(0, 1)), np.float32)
+
+
+def votes(modal: Bool, free: Bool | None, inside: Bool | None = None) -> tuple[F32, F32]:
+    """(T, h, w) float32 twice: the weight of frames that see the object at a pixel, and of those that know."""
+    there = modal.astype(np.float32)
+    absent = (~modal & ~free).astype(np.float32) if free is not None else BLIND * (1 - there)
+    if inside is not None:
+        absent = absent * inside  # nobody knows what is beyond the frame
+    agree, known = np.zeros_like(there), np.zeros_like(there)
+    for source, fits in find_fits(there, absent).items():
+        for target, fit in fits.items():
+            weight = np.exp(-abs(source - target) / PACE + TRUST * (fit.iou - 1))
+            seen, unseen = (lay(image[source], fit) for image in (there, absent))
+            agree[target] += weight * seen
+            known[target] += weight * (seen + unseen)
+    return agree, known
+
+
+def lay(image: F32, fit: Fit) -> F32:
+    """An image (h, w) of the one frame as it lies over the other."""
+    if fit == Fit(0.0, (0.0, 0.0), fit.iou):
+        return image
+    height, width = image.shape
+    matrix = _about_the_middle(height, width, fit.turn)
+    matrix[:, 2] += fit.shift
+    return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR), np.float32)
+
+
+def _about_the_middle(height: int, width: int, turn: float) -> NDArray[np.float64]:
+    return np.asarray(cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn, 1.0))
+
+
+def find_fits(there: F32, absent: F32) -> dict[int, dict[int, Fit]]:
+    """By source and target frame, how the one is laid over the other best; frames that show too little have none.
+
+    All shifts of a turn are compared at once, as correlations by Fourier transforms.
+
+    Args:
+        there, absent: (T, h, w) float32, where the object is for sure, and where it is not.
+    """
+    count, height, width = there.shape
+    shrink = max(1.0, max(height, width) / GRID)
+    size = (round(width / shrink), round(height / shrink))
+    small = [np.stack([cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in stack]) for stack in (there, absent)]
+    shift = max(1, round(SHIFT * max(size)))
+    padded = tuple(int(cv2.getOptimalDFTSize(n + shift)) for n in size[::-1])
+    steps = np.r_[0 : shift + 1, -shift:0]
+    away = torch.from_numpy(np.square(steps * 8.0 / max(size)).astype(np.float32))
+    calm = TOUCH * (away[:, None] + away[None])
+    spectra = [torch.fft.rfft2(torch.from_numpy(x), s=padded) for x in small]
+    found: dict[int, dict[int, Fit]] = {}
+    for source in np.flatnonzero(small[0].sum((1, 2)) >= LEAST_SEEN).tolist():
+        targets = list(range(max(0, source - REACH), min(count, source + REACH + 1)))
+        scores, ious = [], []
+        for turn in TURNS:
+            matrix = _about_the_middle(size[1], size[0], turn)
+            one, none = (
+                torch.fft.rfft2(torch.from_numpy(cv2.warpAffine(x[source], matrix, size)), s=padded).conj()
+                for x in small
+            )
+            both = torch.fft.irfft2(spectra[0][targets] * one, s=padded)[:, steps][:, :, steps]
+            apart = torch.fft.irfft2(spectra[1][targets] * one + spectra[0][targets] * none, s=padded)
+            iou = (both + CALM / 2) / (both + apart[:, steps][:, :, steps] + CALM)
+            ious.append(iou)
+            scores.append(iou - calm - TOUCH * (turn / 10) ** 2)
+        best = torch.stack(scores, 1).flatten(1).argmax(1)
+        values = torch.stack(ious, 1).flatten(1).gather(1, best[:, None])[:, 0].tolist()
+        fits = {}
+        for target, index, value in zip(targets, best.tolist(), values, strict=True):
+            way, row, column = np.unravel_index(index, (len(TURNS), len(steps), len(steps)))
+            x, y = float(steps[column]) * width / size[0], float(steps[row]) * height / size[1]
+            fits[target] = Fit(TURNS[way], (x, y), value)
+        fits[source] = Fit(0.0, (0.0, 0.0), 1.0)
+        found[source] = fits
+    return found

@@ -1,0 +1,84 @@
+"""Votes of other frames: found where masks fit, silent where nobody knows, and never against what is seen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffvas.shape_memory import HINT, find_fits, remember, votes
+
+SIZE = 96
+
+
+def figure(turn: float = 0.0, shift: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """(96, 96) bool: an L of 40 x 40 pixels with arms 14 wide, about the middle of the image."""
+    ys, xs = np.mgrid[:SIZE, :SIZE] - 47.5
+    x, y = xs - shift[0], ys - shift[1]
+    a = np.deg2rad(turn)
+    u, v = np.cos(a) * x - np.sin(a) * y, np.sin(a) * x + np.cos(a) * y
+    square = (abs(u) < 20) & (abs(v) < 20)
+    return np.asarray(square & ((u < -6) | (v > 6)))
+
+
+def test_hidden_parts_come_back() -> None:
+    """Half of it is behind a wall in the middle frames; where depth tells of the wall, and where it does not."""
+    modal = np.stack([figure(shift=(t, 0)) for t in range(9)])
+    whole = modal.copy()
+    wall = np.zeros_like(modal)
+    wall[3:6, :, 48:] = True
+    modal &= ~wall
+    for free in (wall, None):
+        told = remember(modal, free)
+        assert told.shape == modal.shape and told.dtype == np.float32 and 0 <= told.min() <= told.max() <= 1
+        assert (told[modal] == 1).all() and told[~modal].max() <= HINT
+        for t in (3, 4, 5):
+            hidden = whole[t] & ~modal[t]
+            found = (told[t] > 0.4 * HINT) & ~modal[t]
+            assert (found & hidden).sum() / (found | hidden).sum() > (0.9 if free is not None else 0.7)
+    clear = remember(modal, wall)
+    assert not clear[~modal & ~wall].any(), "not where something farther is seen"
+
+
+def test_turned_and_shifted_masks_are_laid_over_each_other() -> None:
+    first, second = figure(), figure(10, (8, -6))
+    there = np.stack([first, second]).astype(np.float32)
+    fit = find_fits(there, 1 - there)[0][1]
+    assert fit.turn == 10 and abs(fit.shift[0] - 8) <= 1.5 and abs(fit.shift[1] + 6) <= 1.5 and fit.iou > 0.85
+    assert find_fits(there, 1 - there)[1][1].iou == 1
+
+
+def test_what_is_hidden_in_a_frame_counts_neither_way() -> None:
+    modal = np.stack([figure()] * 4)
+    modal[1:] &= np.arange(SIZE)[None, None] < 48
+    free = np.zeros_like(modal)
+    free[1:, :, 48:] = True
+    agree, known = votes(modal, free)
+    behind = figure() & ~modal[1]
+    np.testing.assert_allclose(agree[1][behind], known[1][behind])
+    assert known[1][behind].max() < 0.6 * known[1][modal[1]].min(), "one frame of four knows"
+
+
+def test_beyond_the_frame_nobody_knows() -> None:
+    modal = np.stack([figure()] * 3)
+    inside = np.ones_like(modal)
+    inside[1, :, :60] = False
+    modal &= inside
+    told = remember(modal, ~modal, inside)
+    assert not told[~inside].any()
+    assert told[1][figure() & inside[1]].min() == 1
+
+
+def test_little_or_nothing_to_go_by() -> None:
+    empty = np.zeros((3, 32, 32), bool)
+    assert not remember(empty, None).any() and not remember(empty, ~empty).any()
+    speck = empty.copy()
+    speck[0, 3, 4] = True
+    assert np.array_equal(remember(speck, None), speck.astype(np.float32)), "a speck has no vote"
+    one = np.ones((1, 40, 24), bool)
+    assert np.array_equal(remember(one, None), one.astype(np.float32))
+
+
+def test_any_size() -> None:
+    rng = np.random.default_rng(0)
+    for size in ((32, 64), (288, 512), (96, 96)):
+        modal = rng.random((2, *size)) < 0.5
+        assert remember(modal, ~modal).shape == modal.shape
