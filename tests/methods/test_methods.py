@@ -195,13 +195,14 @@ def test_order_by_depth_and_chains() -> None:
     assert hiders(chain, 0) == [1, 2] and hiders(chain, 3) == []
 
 
-def test_ours_is_what_complete_makes() -> None:
+@pytest.mark.parametrize("memory", [False, True])
+def test_ours_is_what_complete_makes(memory: bool) -> None:
     from diffvas.methods.ours import Ours
     from diffvas.pipelines.completion import complete
     from diffvas.types import Clip
 
     method, clip = Ours(device="cpu"), object_input()
-    method.model = replace(tiny_model(), content=None, focus=1.7, depth_rule=True)
+    method.model = replace(tiny_model(), content=None, focus=1.7, depth_rule=True, memory=memory)
     answer = method.predict(clip, seed=5, samples=2)
     made = complete(
         Clip(clip.frames_u8, 8.0), clip.modal, model=method.model, depth=clip.depth, samples=2, seed=clip.seed(5)

@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diffvas.data.examples import make_example
-from diffvas.train import cache
+from diffvas.pipelines import sight
+from diffvas.train import cache, step
 from diffvas.train.cache import CacheConfig, CachedClips, build_cache, check_caches, fingerprint, fixed_clips
+from diffvas.train.config import DenoiserConfig
 from diffvas.train.denoiser import tiny_denoiser
 from diffvas.train.step import unpack
 from diffvas.train.vae import tiny_vae
@@ -81,6 +83,31 @@ def test_second_stage_from_a_folder_of_scenes(vae: torch.nn.Module, tmp_path: Pa
     shard = load_file(tmp_path / "out" / "shard-00000.safetensors")
     assert shard["pixels"].shape[:3] == (2, FRAMES, 3) and shard["a"].shape == (2, FRAMES, 4, 4, 8)
     build_cache(replace(config, stage="amodal"), vae, tmp_path / "masks")  # type: ignore[arg-type]
+
+
+def test_masks_with_a_memory(vae: torch.nn.Module, tmp_path: Path) -> None:
+    """Told twice, with and without depth; what is told without it takes the other's place where depth is dropped."""
+    build_cache(replace(CONFIG, memory=True, shards=1), vae, tmp_path / "out")  # type: ignore[arg-type]
+    shard = load_file(tmp_path / "out" / "shard-00000.safetensors")
+    assert shard["a_blind"].shape == shard["a"].shape and shard["pixels_blind"].shape == shard["pixels"].shape
+    assert not torch.equal(shard["a"], shard["a_blind"])
+    for conditions, drop in ((("mask", "depth"), 0.0), (("mask", "depth"), 1.0), (("mask",), 0.0)):
+        config = DenoiserConfig(conditions=conditions, drop_b=drop)
+        batch = step.draw(shard, torch.Generator().manual_seed(0), config)
+        assert not any(name.endswith("_blind") for name in batch)
+        for name in ("a", "pixels"):
+            wanted = shard[name] if drop == 0 and len(conditions) == 2 else shard[name + "_blind"]
+            assert torch.equal(batch[name], wanted)
+    with pytest.raises(ValueError, match="memory: expected stage amodal with it, got content"):
+        replace(CONFIG, memory=True, stage="content")
+
+
+def test_what_is_told_is_what_the_pipelines_tell() -> None:
+    example = make_example(make_scene(), 0, np.random.default_rng(0), size=(32, 64), spoil=False)
+    for by_depth in (True, False):
+        depth = example.depth if by_depth else None
+        told = sight.tell(example.modal, depth, example.inside, None, memory=True)
+        assert torch.equal(cache.told(example, by_depth=by_depth), told)
 
 
 def test_bad_caches(built: Path, vae: torch.nn.Module, tmp_path: Path) -> None:
@@ -195,8 +222,8 @@ def counting_cache(folder: Path, clips: int = 3, frames: int = 9) -> Path:
 def test_batches_are_cut_alike(tmp_path: Path) -> None:
     source = CachedClips([counting_cache(tmp_path / "c")], [1.0], 2, [3, 4], seed=0)
     spans, strides = set(), set()
-    for step in range(300):
-        batch = source[step]
+    for number in range(300):
+        batch = source[number]
         clip, frame = batch["a"][:, :, 0] // 100, batch["a"][:, :, 0] % 100
         assert all(torch.equal(batch[name], batch["a"]) for name in ("b", "target", "pixels", "amodal", "modal"))
         assert (clip == batch["sigma"].int()[:, None]).all() and len(set(clip[:, 0].tolist())) == 2
