@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffvas.bench import cases, content, evaluate, overlay, report
+from diffvas.bench import cases, content, evaluate, overlay, propagation, report
 from diffvas.bench.evaluate import Decoding, MaskBoard, MaskPlan, Row
-from diffvas.metrics import strict_frames
+from diffvas.metrics import psnr_inside, strict_frames
 from factories import FRAMES, HEIGHT, WIDTH, make_scene, tiny_model
 
 
@@ -158,6 +158,31 @@ def test_inpainting_sees_the_object_alone() -> None:
     assert np.abs(painted[hidden].astype(int) - case.alone_u8[hidden]).mean() < 12
 
 
+def test_pixels_are_carried_along_flow() -> None:
+    """A textured square moves behind a post: what the post hides now was seen a moment ago."""
+    rng = np.random.default_rng(0)
+    thing = np.kron(rng.integers(60, 256, (10, 10, 3)), np.ones((5, 5, 1))).astype(np.uint8)
+    frames, modal = np.full((9, 80, 140, 3), 20, np.uint8), np.zeros((9, 80, 140), bool)
+    amodal, truth = modal.copy(), frames.copy()
+    for t in range(9):
+        place = (slice(15, 65), slice(20 + 4 * t, 70 + 4 * t))
+        truth[t][place] = thing
+        amodal[t][place] = True
+    modal[:] = amodal
+    modal[:, :, 66:76] = False
+    frames[modal] = truth[modal]
+    frames[:, :, 66:76] = 128
+    painted = propagation.propagate(frames, modal, amodal)
+    hidden = amodal & ~modal
+    plain = content.mean_colour_fill(frames, modal)
+    late = hidden & (np.arange(9) > 4)[:, None, None]
+    assert psnr_inside(painted, truth, late) > psnr_inside(plain, truth, late) + 2
+    assert np.array_equal(painted[modal], truth[modal])
+    still = np.zeros((2, 8, 8), bool)
+    still[0, 2:4, 2:4] = True
+    assert propagation.propagate(np.zeros((2, 8, 8, 3), np.uint8), still, np.ones_like(still)).shape == (2, 8, 8, 3)
+
+
 def test_content_is_scored_where_the_object_is_hidden() -> None:
     (case,) = cases.scene_cases(make_scene())
     worse = case.alone_u8.copy()
@@ -167,9 +192,9 @@ def test_content_is_scored_where_the_object_is_hidden() -> None:
     np.testing.assert_array_equal(content.score_frames(case.alone_u8, case, 1.0).psnr, content.BEST_PSNR)
     results = content.score_content(tiny_model(), case, [1])
     ours = ["ours, 1 step", "ours, 1 step, without recall", "ours, 1 step, colours not matched"]
-    assert list(results) == ["mean visible colour", "inpainting (Telea)", *ours]
+    assert list(results) == ["mean visible colour", "inpainting (Telea)", "flow-propagated pixels", *ours]
     board = content.ContentBoard()
     board.add(case, results)
     lines = board.summary()
     assert lines[0]["gain"] == 0 and lines[0]["frames"] == case.counted.sum()
-    assert report.content_table(lines, "t").row_count == 5
+    assert report.content_table(lines, "t").row_count == 6

@@ -12,8 +12,9 @@ import numpy as np
 
 from diffvas import arrays
 from diffvas.bench.cases import Case, pool_groups
+from diffvas.bench.propagation import propagate
 from diffvas.focus import crop_each, paste_each
-from diffvas.metrics import bootstrap_interval, mean_colour_fill, psnr_inside, ssim_inside
+from diffvas.metrics import bootstrap_interval, mean_colour_fill, psnr_inside, ssim_inside, temporal_psnr_inside
 from diffvas.pipelines.completion import content_frames, match_visible
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.pixels import cut_coverage, paint
@@ -21,17 +22,19 @@ from diffvas.pipelines.recall import Moment, fill, look
 from diffvas.pipelines.timeline import Motion
 
 Array = np.ndarray
-MEAN_COLOUR, INPAINT = "mean visible colour", "inpainting (Telea)"
+MEAN_COLOUR, INPAINT, FLOW = "mean visible colour", "inpainting (Telea)", "flow-propagated pixels"
 BEST_PSNR = 60.0
 """A frame that is reproduced exactly has an infinite PSNR; it counts with this many dB."""
 
 
 @dataclass(frozen=True, eq=False)
 class ContentResult:
-    """Scores of one method on one case; psnr (dB) and ssim are (N,) float64 over the frames with hidden area."""
+    """Scores of one method on one case; psnr (dB) and ssim are (N,) float64 over the frames with hidden area, steady
+    (dB) is (1,), or (0,) where no pixel is hidden in two frames running: ``metrics.temporal_psnr_inside``."""
 
     psnr: Array
     ssim: Array
+    steady: Array
     seconds: float
 
 
@@ -114,7 +117,8 @@ def score_frames(painted: Array, case: Case, seconds: float) -> ContentResult:
         one = slice(t, t + 1)
         psnr.append(min(psnr_inside(painted[one], case.alone_u8[one], hidden[one]), BEST_PSNR))
         ssim.append(ssim_inside(painted[one], case.alone_u8[one], hidden[one]))
-    return ContentResult(np.array(psnr), np.array(ssim), seconds)
+    steady = min(temporal_psnr_inside(painted, case.alone_u8, hidden), BEST_PSNR)
+    return ContentResult(np.array(psnr), np.array(ssim), np.array([steady] if np.isfinite(steady) else []), seconds)
 
 
 def score_content(model: CompletionModel, case: Case, steps: Sequence[int], seed: int = 0) -> dict[str, ContentResult]:
@@ -128,6 +132,9 @@ def score_content(model: CompletionModel, case: Case, steps: Sequence[int], seed
     began = time.perf_counter()
     filled = inpaint_object(case.frames_u8, case.modal, case.amodal)
     painted[INPAINT] = (filled, time.perf_counter() - began)
+    began = time.perf_counter()
+    carried = propagate(case.frames_u8, case.modal, case.amodal)
+    painted[FLOW] = (carried, time.perf_counter() - began)
     for count in steps:
         painted |= generate(model, case, count, seed)
     return {name: score_frames(frames, case, seconds) for name, (frames, seconds) in painted.items()}
@@ -156,7 +163,8 @@ class ContentBoard:
             psnr = [r.psnr for r in results]
             gains = [r.psnr - b.psnr for r, b in zip(results, base, strict=True)]
             line: dict[str, Any] = {"method": name}
-            for key, values in (("psnr", psnr), ("ssim", [r.ssim for r in results]), ("gain", gains)):
+            ssim, steady = [r.ssim for r in results], [r.steady for r in results]
+            for key, values in (("psnr", psnr), ("ssim", ssim), ("gain", gains), ("steady", steady)):
                 line[key] = float(np.concatenate(values).mean()) if any(map(len, values)) else float("nan")
                 line[f"{key}_low"], line[f"{key}_high"] = self._interval(values)
             line |= {"clips": sum(bool(len(p)) for p in psnr), "frames": sum(map(len, psnr))}

@@ -81,14 +81,16 @@ def family_table(families: dict[str, list[dict[str, Any]]], title: str) -> Table
 
 
 def content_table(lines: list[dict[str, Any]], title: str) -> Table:
-    """Methods as rows; PSNR in dB, SSIM at most 1, both inside the hidden region."""
-    table = _table(title, ["method", "PSNR", "less mean colour", "SSIM", "clips", "hidden", "s/clip"], 1)
+    """Methods as rows; PSNR, SSIM and the PSNR of changes from frame to frame, all inside the hidden region; means of
+    frames, the last of clips."""
+    table = _table(title, ["method", "PSNR", "less mean colour", "SSIM", "steady", "clips", "hidden", "s/clip"], 1)
     for line in lines:
         table.add_row(
             line["method"],
             "-" if math.isnan(line["psnr"]) else f"{line['psnr']:.2f}" + interval(line, "psnr", 1.0),
             "-" if math.isnan(line["gain"]) else f"{line['gain']:+.2f}" + interval(line, "gain", 1.0),
             "-" if math.isnan(line["ssim"]) else f"{line['ssim']:.3f}",
+            "-" if math.isnan(line["steady"]) else f"{line['steady']:.2f}" + interval(line, "steady", 1.0),
             str(line["clips"]),
             str(line["frames"]),
             _seconds(line["seconds"]),
