@@ -178,9 +178,9 @@ def test_pixels_are_carried_along_flow() -> None:
     late = hidden & (np.arange(9) > 4)[:, None, None]
     assert psnr_inside(painted, truth, late) > psnr_inside(plain, truth, late) + 2
     assert np.array_equal(painted[modal], truth[modal])
-    still = np.zeros((2, 8, 8), bool)
+    still = np.zeros((2, 16, 16), bool)
     still[0, 2:4, 2:4] = True
-    assert propagation.propagate(np.zeros((2, 8, 8, 3), np.uint8), still, np.ones_like(still)).shape == (2, 8, 8, 3)
+    assert propagation.propagate(np.zeros((2, 16, 16, 3), np.uint8), still, np.ones_like(still)).any() == 0
 
 
 def test_content_is_scored_where_the_object_is_hidden() -> None:

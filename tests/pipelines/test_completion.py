@@ -14,6 +14,7 @@ from diffvas.diffusion.sampling import Sampling
 from diffvas.focus import paste_each
 from diffvas.pipelines import completion
 from diffvas.pipelines.completion import complete
+from diffvas.pipelines.sight import Seen
 from diffvas.types import Clip, Completion, ObjectTrack
 from factories import FRAMES, make_scene, tiny_model
 
@@ -127,9 +128,8 @@ def test_probability_is_the_share_of_samples() -> None:
     clip, modal = Clip(scene.frames_u8), scene.modal_mask(0)
     done = run(clip, modal, samples=3).objects[0]
     assert done.probability is not None
-    soft = completion.amodal_frames(
-        tiny_model(), modal, None, 1, samples=3, sampling=ONE_STEP, seed=0, tick=lambda: None
-    )
+    seen = Seen(modal, None)
+    soft = completion.amodal_frames(tiny_model(), seen, 1, samples=3, sampling=ONE_STEP, seed=0, tick=lambda: None)
     expected = ((soft >= 0.5) | modal).mean(0)
     np.testing.assert_allclose(done.probability, expected, atol=1e-6)
     assert len(np.unique(done.probability)) == 4
@@ -138,8 +138,9 @@ def test_probability_is_the_share_of_samples() -> None:
 
 def test_a_sample_does_not_depend_on_how_many_there_are() -> None:
     modal = make_scene().modal_mask(0)
+    seen = Seen(modal, None)
     one, three = (
-        completion.amodal_frames(tiny_model(), modal, None, 1, samples=k, sampling=ONE_STEP, seed=0, tick=lambda: None)
+        completion.amodal_frames(tiny_model(), seen, 1, samples=k, sampling=ONE_STEP, seed=0, tick=lambda: None)
         for k in (1, 3)
     )
     assert one.shape == (1, FRAMES, *modal.shape[1:]) and one.dtype == np.float32

@@ -331,3 +331,25 @@ def test_runs_of_masks() -> None:
     assert runs.extents == [None, (4, 9, 6, 17), None]
     with pytest.raises(ValueError, match="expected at least one visible pixel of object 4, got none"):
         MaskRuns.of(4, masks & False)
+
+
+def test_votes_are_mixed_into_soft_masks() -> None:
+    modal = np.zeros((4, 32, 32), bool)
+    modal[:, 8:24, 8:24] = True
+    modal[2, :, 16:] = False
+    depth = np.zeros(modal.shape, np.float32)
+    depth[2, :, 16:] = 1.0
+    seen = sight.Seen(modal, depth)
+    behind = np.zeros((32, 32), bool)
+    behind[8:24, 16:24] = True
+    nothing = np.zeros((1, 32, 32), np.float32)
+    assert seen.with_votes(nothing, 2, 0.0) is nothing
+    mixed = seen.with_votes(nothing, 2, 0.5)[0]
+    assert (mixed[behind] > 0.4).all() and (mixed[modal[2]] == 0.5).all() and not mixed[:, 26:].any()
+    white, grey = seen.condition(memory=False), seen.condition(memory=True)
+    assert set(white.unique().tolist()) == {-1.0, 1.0}
+    assert (grey[2, 0].numpy()[behind] > 0).all() and (grey[:, 0].numpy()[modal] == 1).all()
+    part = seen.at(np.array([2, 0]))
+    assert np.array_equal(part.modal, modal[[2, 0]]) and part.inside is None
+    blank = sight.Seen(modal & False, depth)
+    assert not blank.recalled.any()

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diffvas.data.examples import make_example
-from diffvas.pipelines import sight
 from diffvas.train import cache, step
 from diffvas.train.cache import CacheConfig, CachedClips, build_cache, check_caches, fingerprint, fixed_clips
 from diffvas.train.config import DenoiserConfig
@@ -100,14 +99,6 @@ def test_masks_with_a_memory(vae: torch.nn.Module, tmp_path: Path) -> None:
             assert torch.equal(batch[name], wanted)
     with pytest.raises(ValueError, match="memory: expected stage amodal with it, got content"):
         replace(CONFIG, memory=True, stage="content")
-
-
-def test_what_is_told_is_what_the_pipelines_tell() -> None:
-    example = make_example(make_scene(), 0, np.random.default_rng(0), size=(32, 64), spoil=False)
-    for by_depth in (True, False):
-        depth = example.depth if by_depth else None
-        told = sight.tell(example.modal, depth, example.inside, None, memory=True)
-        assert torch.equal(cache.told(example, by_depth=by_depth), told)
 
 
 def test_bad_caches(built: Path, vae: torch.nn.Module, tmp_path: Path) -> None:
@@ -230,7 +221,7 @@ def test_batches_are_cut_alike(tmp_path: Path) -> None:
         strides |= set(frame.diff(dim=1).flatten().tolist())
         assert frame.diff(dim=1).sign().unique().numel() <= 2, "time goes one way"
         spans.add(frame.shape[1])
-        assert all(torch.equal(batch[name], source[step][name]) for name in batch)
+        assert all(torch.equal(batch[name], source[number][name]) for name in batch)
     assert spans == {3, 4}
     assert strides == {-3, -2, -1, 0, 1, 2, 3}
 

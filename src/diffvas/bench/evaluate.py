@@ -14,7 +14,7 @@ from diffvas.metrics import FrameScores, StrictScore, bootstrap_interval, convex
 from diffvas.order import may_be_hidden
 from diffvas.pipelines.completion import amodal_frames, as_seen, cut_each
 from diffvas.pipelines.loading import CompletionModel
-from diffvas.pipelines.sight import recollect
+from diffvas.pipelines.sight import Seen
 from diffvas.shape_memory import HINT
 
 Array = np.ndarray
@@ -72,7 +72,7 @@ class Result:
 
 def decode_samples(
     model: CompletionModel,
-    seen: tuple[Array, Array | None, Array],
+    seen: Seen,
     how: Decoding,
     counts: Sequence[int],
     seed: int,
@@ -80,7 +80,7 @@ def decode_samples(
     """Soft masks of the most samples asked for, and the seconds they took.
 
     Args:
-        seen: visible masks, depth, and what is in the frame; from ``as_seen``. counts: numbers of samples.
+        seen: from ``as_seen``. counts: numbers of samples.
 
     Returns:
         (K, T, h, w) float32, and seconds by count; nan for fewer samples, which are a part of the most.
@@ -88,10 +88,7 @@ def decode_samples(
     most = max(counts)
     began = time.perf_counter()
     sampling = model.amodal.sampling(steps=how.steps, guidance=how.guidance if how.guidance >= 0 else None)
-    modal, depth, inside = seen
-    soft = amodal_frames(
-        model, modal, depth, 1, samples=most, sampling=sampling, seed=seed, tick=lambda: None, inside=inside
-    )
+    soft = amodal_frames(model, seen, 1, samples=most, sampling=sampling, seed=seed, tick=lambda: None)
     total = time.perf_counter() - began
     return soft, {count: total if count == most else float("nan") for count in counts}
 
@@ -118,7 +115,7 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
             results[Row(HULL_BEHIND)] = Result(strict_frames(hull, case.amodal, case.modal), float("nan"))
             room = behind if model.depth_rule else None
         if model.memory:
-            told = cut_each(boxes, recollect(*seen), VOTE_LEVEL * HINT, case.modal, room)
+            told = cut_each(boxes, seen.recalled, VOTE_LEVEL * HINT, case.modal, room)
             results[Row(VOTES, depth_name)] = Result(strict_frames(told, case.amodal, case.modal), float("nan"))
         for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
             group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,9 +13,9 @@ from diffvas import arrays
 from diffvas.pipelines.desk import Desk, Estimate, every_frame
 from diffvas.pipelines.drawing import decode_windows, draw_latents
 from diffvas.pipelines.pixels import cut_masks
-from diffvas.pipelines.sight import Sight, look, tell
+from diffvas.pipelines.sight import Sight, look
 from diffvas.pipelines.uncertainty import Medoid, expected_iou, mean_shape
-from diffvas.pipelines.windows import Run, Window
+from diffvas.pipelines.windows import Run, Window, most_inside
 from diffvas.types import F32, Bool
 
 
@@ -71,8 +71,9 @@ def _soft_run(desk: Desk, object_id: int, number: int, first: int) -> Iterator[E
     def draw(window: Window) -> torch.Tensor:
         def work() -> torch.Tensor:
             sight = see(window)
-            a = tell(sight.modal, sight.depth, sight.inside, sight.beyond, memory=desk.model.memory)
-            b = None if sight.depth is None else arrays.depth_to_signed(sight.depth)
+            depth = sight.seen.depth
+            a = sight.seen.condition(memory=desk.model.memory)
+            b = None if depth is None else arrays.depth_to_signed(depth)
             keys = [(plan.seed, object_id, 1, window.number, k) for k in range(plan.samples)]
             shared = (plan.seed, object_id, 0, window.number, 0)
             tick = partial(desk.meter.tick, "amodal")
@@ -87,21 +88,14 @@ def _soft_run(desk: Desk, object_id: int, number: int, first: int) -> Iterator[E
     chunk = int(pipe.config.defaults["decode_chunk"])
     for position, maps in decode_windows(run.windows, (run.start, run.stop), chunk, draw, decode, first):
         room = None
-        if ordered:
-            window = _most_inside(run.windows, position)
-            room = _room(desk, object_id, run, window, see(window), position)
+        if ordered or desk.model.votes:
+            window = most_inside(run.windows, position)
+            maps = see(window).seen.with_votes(maps, window.index(position), desk.model.votes)
+            room = _room(desk, object_id, run, window, see(window), position) if ordered else None
         for passed in [w.number for w in run.windows if w.stop <= position and w.number in sights]:
             del sights[passed]
         yield Estimate(position, number, run.box(position), maps, room)
     pipe.maybe_free_model_hooks()
-
-
-def _most_inside(windows: Sequence[Window], position: int) -> Window:
-    """The window in which a frame is farthest from the ends."""
-    return max(
-        (w for w in windows if w.start <= position < w.stop),
-        key=lambda w: min(position - w.start, w.stop - 1 - position),
-    )
 
 
 def _room(desk: Desk, object_id: int, run: Run, window: Window, sight: Sight, position: int) -> Bool | None:
@@ -113,9 +107,7 @@ def _room(desk: Desk, object_id: int, run: Run, window: Window, sight: Sight, po
     if sight.order is None:
         return None
     material, frame, box = desk.material, int(desk.timeline.at[position]), run.box(position)
-    # a frame that was dropped for context has the depth of the nearest one that was not
-    index = int(np.abs(window.frames - position).argmin())
-    room = sight.order.room(index, material.depth(frame), box)
+    room = sight.order.room(window.index(position), material.depth(frame), box)
     if not desk.model.depth_rule:
         seen = np.zeros(room.shape, bool)
         for other in material.tracks:

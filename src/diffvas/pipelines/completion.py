@@ -27,10 +27,10 @@ from diffvas.pipelines.pixels import cut_each as cut_each
 from diffvas.pipelines.pixels import cut_masks as cut_masks
 from diffvas.pipelines.pixels import layer as layer
 from diffvas.pipelines.pixels import match_visible as match_visible
-from diffvas.pipelines.sight import tell
+from diffvas.pipelines.sight import Seen
 from diffvas.pipelines.timeline import Timeline, check_model_fps, plan_timeline
 from diffvas.pipelines.uncertainty import check_output
-from diffvas.pipelines.windows import Window, plan_windows, window_starts
+from diffvas.pipelines.windows import Window, most_inside, plan_windows, window_starts
 from diffvas.types import Clip, Completion, ObjectCompletion, ObjectTrack
 
 Array = np.ndarray
@@ -97,38 +97,39 @@ def plain_windows(visible: Array, length: int) -> list[Window]:
 
 def amodal_frames(
     model: CompletionModel,
-    modal: Array,
-    depth: Array | None,
+    seen: Seen,
     object_id: int,
     *,
     samples: int,
     sampling: Sampling,
     seed: int,
     tick: Callable[[], None],
-    inside: Array | None = None,
 ) -> Array:
     """(K, T, h, w) float32 in [0, 1]: the soft amodal masks of every sample, at the model's own size.
 
     Args:
-        modal: (T, h, w) bool at the model's size. depth: (T, h, w) float32 in [0, 1] or None.
-        tick: called once per sample and UNet step. inside: (T, h, w) bool, what is in the frame; None = all of it.
+        seen: of all frames; its depth normalised. tick: called once per sample and UNet step.
     """
     pipe = model.amodal
-    # a caller that resized may be beyond 1 by a rounding error
-    near = None if depth is None else depth.clip(0, 1)
+    windows = plain_windows(in_view(seen.modal), model.frames)
+    parts = {window.number: seen.at(window.frames) for window in windows}
 
     def draw(window: Window) -> torch.Tensor:
-        at = window.frames
-        part, there = None if near is None else near[at], None if inside is None else inside[at]
-        a = tell(modal[at], part, there, None, memory=model.memory)
-        b = None if part is None else arrays.depth_to_signed(part)
+        part = parts[window.number]
+        # a caller that resized may be beyond 1 by a rounding error
+        b = None if part.depth is None else arrays.depth_to_signed(part.depth.clip(0, 1))
         keys = [(seed, object_id, 1, window.number, k) for k in range(samples)]
-        return torch.stack(list(draw_latents(pipe, a, b, (seed, object_id, 0, window.number, 0), keys, sampling, tick)))
+        a, shared = part.condition(memory=model.memory), (seed, object_id, 0, window.number, 0)
+        return torch.stack(list(draw_latents(pipe, a, b, shared, keys, sampling, tick)))
 
     def decode(latents: torch.Tensor) -> Array:
         return np.stack([pipe.decode(z).mean(1).numpy() for z in latents])
 
-    return np.stack(_decode_all(model, pipe.config.defaults["decode_chunk"], modal, draw, decode), 1)
+    soft = np.stack(_decode_all(model, pipe.config.defaults["decode_chunk"], seen.modal, draw, decode), 1)
+    for frame in range(soft.shape[1]):
+        window = most_inside(windows, frame)
+        soft[:, frame] = parts[window.number].with_votes(soft[:, frame], window.index(frame), model.votes)
+    return soft
 
 
 def content_frames(
@@ -174,11 +175,8 @@ def _decode_all(
     return [maps for _, maps in decode_windows(windows, (0, len(modal)), int(chunk), draw, decode)]
 
 
-def as_seen(
-    model: CompletionModel, boxes: Boxes, modal: Array, depth: Array | None
-) -> tuple[Array, Array | None, Array]:
-    """Masks (T, h, w) bool and depth (T, h, w) float32 in [0, 1] of what the networks look at, at their size; and what
-    of it is in the frame, (T, h, w) bool.
+def as_seen(model: CompletionModel, boxes: Boxes, modal: Array, depth: Array | None) -> Seen:
+    """What the networks look at of a whole clip, at their size.
 
     Args:
         boxes: one per frame. modal: (T, H, W) bool. depth: (T, H, W) float, larger = nearer, or None.
@@ -187,9 +185,9 @@ def as_seen(
     small = cut_coverage(crop_each(boxes, modal, size, arrays.resize_masks_area))
     inside = crop_each(boxes, np.ones_like(modal), size, arrays.resize_masks_area) >= 0.5
     if depth is None:
-        return small, None, inside
+        return Seen(small, None, inside)
     near = arrays.normalise_depth(crop_each(boxes, arrays.normalise_depth(depth), size, arrays.resize_float))
-    return small, near, inside
+    return Seen(small, near, inside)
 
 
 def soft_masks(
@@ -200,13 +198,10 @@ def soft_masks(
     Args:
         key: what the draws derive from.
     """
-    small, near, inside = as_seen(model, boxes, modal, depth)
     return amodal_frames(
         model,
-        small,
-        near,
+        as_seen(model, boxes, modal, depth),
         key,
-        inside=inside,
         samples=plan.samples,
         sampling=plan.amodal,
         seed=plan.seed,

@@ -36,6 +36,7 @@ class CompletionModel:
             None = the whole frame.
         depth_rule: whether hidden pixels are accepted only behind what depth says is nearer (``order.py``).
         memory: whether visible masks come with what other frames say of the object's shape (``shape_memory.py``).
+        votes: share that they have in the soft mask beside the network.
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
             network's picture as it is. recall: whether hidden parts show what other frames show (``recall.py``).
         behaviour: "default" or "faithful"; see ``diffusion_vas.Behaviour``.
@@ -49,6 +50,7 @@ class CompletionModel:
     focus: float | None = None
     depth_rule: bool = False
     memory: bool = False
+    votes: float = 0.0
     detail: float | None = None
     recall: bool = False
     behaviour: str = "default"
@@ -236,6 +238,7 @@ def as_model(
         focus=None if faithful else first.get("focus"),
         depth_rule=not faithful and bool(first.get("depth_rule", False)),
         memory=not faithful and bool(first.get("memory", False)),
+        votes=0.0 if faithful else float(first.get("votes", 0.0)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),
         behaviour=behaviour,

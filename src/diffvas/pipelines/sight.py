@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from diffvas import arrays
 from diffvas.focus import Box, Boxes
 from diffvas.order import LARGEST, TOLERANCE, may_be_hidden, object_depth
 from diffvas.pipelines.material import Material
 from diffvas.pipelines.pixels import cut_coverage
-from diffvas.shape_memory import remember
+from diffvas.shape_memory import HINT, remember
 from diffvas.types import F32, Bool
 
 
@@ -48,19 +50,62 @@ class DepthOrder:
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
-    """A window as the networks see it.
+class Seen:
+    """What the networks see of an object, at their size.
 
     Attributes:
         modal: (n, h, w) bool. depth: (n, h, w) float32 in [0, 1], 1 = near; None where there is none.
-        beyond: (n, h, w) bool, what the camera does not show of a canvas with a margin. inside: (n, h, w) bool, what is
-            on the canvas. order: None where there is no depth, or nobody asks.
+        inside: (n, h, w) bool, what is in the frame, or on the canvas where that is larger; None = all of it.
+        beyond: (n, h, w) bool, what the camera does not show of a canvas; None = nothing.
     """
 
     modal: Bool
     depth: F32 | None
-    beyond: Bool
-    inside: Bool
+    inside: Bool | None = None
+    beyond: Bool | None = None
+
+    def at(self, frames: NDArray[np.integer]) -> Seen:
+        """Some of the frames."""
+        parts = (self.modal, self.depth, self.inside, self.beyond)
+        modal, depth, inside, beyond = (None if part is None else part[frames] for part in parts)
+        assert modal is not None
+        return Seen(modal, depth, inside, beyond)
+
+    @cached_property
+    def recalled(self) -> F32:
+        """(n, h, w) float32 in [0, 1]: :func:`shape_memory.remember`, with what depth says."""
+        if not self.modal.any():
+            return self.modal.astype(np.float32)
+        free = None if self.depth is None else may_be_hidden(self.depth, self.modal)
+        if free is not None and self.beyond is not None:
+            free = free | self.beyond
+        return remember(self.modal, free, self.inside)
+
+    def condition(self, *, memory: bool) -> torch.Tensor:
+        """(n, 3, h, w) in [-1, 1]: the first condition of stage 1, visible masks in white on black.
+
+        Args:
+            memory: with what other frames say of the rest, in grey; for models that were trained so.
+        """
+        return arrays.depth_to_signed(self.recalled) if memory else arrays.masks_to_signed(self.modal)
+
+    def with_votes(self, maps: F32, frame: int, share: float) -> F32:
+        """Soft masks (..., h, w) of a frame, mixed with the votes of the others, which get this share."""
+        if not share:
+            return maps
+        votes = np.where(self.modal[frame], 1, self.recalled[frame] / HINT)
+        return np.asarray((1 - share) * maps + share * votes, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """A window as the networks see it.
+
+    Attributes:
+        order: the object's place in depth; None where there is no depth, or nobody asks.
+    """
+
+    seen: Seen
     order: DepthOrder | None
 
 
@@ -101,30 +146,8 @@ def look(
         if on.any():
             order = DepthOrder(low, high, object_depth(relative(np.stack(maps), low, high), on))
     normal = arrays.normalise_depth(np.stack(depths)) if known else None
-    on_canvas, off_camera = np.stack(inside) >= 0.5, np.stack(beyond) >= 0.5
-    return Sight(cut_coverage(np.stack(coverage)), normal, off_camera, on_canvas, order)
-
-
-def tell(modal: Bool, depth: F32 | None, inside: Bool | None, beyond: Bool | None, *, memory: bool) -> torch.Tensor:
-    """(n, 3, h, w) in [-1, 1]: the first condition of stage 1, visible masks in white on black.
-
-    Args:
-        modal: (n, h, w) bool. depth: (n, h, w) float32 in [0, 1], or None. inside, beyond: see ``Sight``.
-        memory: with what other frames say of the rest, in grey; for models that were trained so.
-    """
-    if not memory:
-        return arrays.masks_to_signed(modal)
-    return arrays.depth_to_signed(recollect(modal, depth, inside, beyond))
-
-
-def recollect(modal: Bool, depth: F32 | None, inside: Bool | None = None, beyond: Bool | None = None) -> F32:
-    """(n, h, w) float32 in [0, 1]: :func:`shape_memory.remember` for a window, with what depth says; see ``tell``."""
-    if not modal.any():
-        return modal.astype(np.float32)
-    free = None if depth is None else may_be_hidden(depth, modal)
-    if free is not None and beyond is not None:
-        free = free | beyond
-    return remember(modal, free, inside)
+    masses = (np.stack(part) >= 0.5 for part in (inside, beyond))
+    return Sight(Seen(cut_coverage(np.stack(coverage)), normal, *masses), order)
 
 
 def relative(depth: F32, low: float, high: float) -> F32:

@@ -100,6 +100,16 @@ class Window:
     start: int
     stop: int
 
+    def index(self, frame: int) -> int:
+        """Where a frame is among the window's; of one that was dropped for context, the nearest that was not."""
+        return int(np.abs(self.frames - frame).argmin())
+
+
+def most_inside(windows: Sequence[Window], frame: int) -> Window:
+    """The window in which a frame is farthest from the ends."""
+    held = (w for w in windows if w.start <= frame < w.stop)
+    return max(held, key=lambda w: min(frame - w.start, w.stop - 1 - frame))
+
 
 @dataclass(frozen=True, eq=False)
 class Run:

@@ -38,8 +38,7 @@ from diffvas.data.examples import (
 )
 from diffvas.data.pairs import make_pair
 from diffvas.diffusion import conditioning
-from diffvas.order import may_be_hidden
-from diffvas.shape_memory import remember
+from diffvas.pipelines.sight import Seen
 from diffvas.train.checkpoints import differences, write_whole
 from diffvas.train.config import BLIND, CONDITIONS
 
@@ -107,8 +106,7 @@ def stage_images(stage: str, example: Example) -> tuple[torch.Tensor, torch.Tens
 
 def told(example: Example, *, by_depth: bool) -> torch.Tensor:
     """(T, 3, H, W) in [-1, 1]: the visible masks with what other frames say of the rest, as the pipelines have it."""
-    free = may_be_hidden(example.depth, example.modal) if by_depth else None
-    return arrays.depth_to_signed(remember(example.modal, free, example.inside))
+    return Seen(example.modal, example.depth if by_depth else None, example.inside).condition(memory=True)
 
 
 def draw_example(config: CacheConfig, scenes: SceneSource, key: list[int], size: tuple[int, int]) -> Example:
