@@ -202,7 +202,9 @@ def test_ours_is_what_complete_makes(memory: bool) -> None:
     from diffvas.types import Clip
 
     method, clip = Ours(device="cpu"), object_input()
-    method.model = replace(tiny_model(), content=None, focus=1.7, depth_rule=True, memory=memory, votes=0.5 * memory)
+    method.model = replace(
+        tiny_model(), content=None, focus=1.7, depth_rule=True, memory=memory, votes=0.5 * memory, halo=0.1
+    )
     answer = method.predict(clip, seed=5, samples=2)
     made = complete(
         Clip(clip.frames_u8, 8.0), clip.modal, model=method.model, depth=clip.depth, samples=2, seed=clip.seed(5)

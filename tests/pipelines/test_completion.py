@@ -14,6 +14,7 @@ from diffvas.diffusion.sampling import Sampling
 from diffvas.focus import paste_each
 from diffvas.pipelines import completion
 from diffvas.pipelines.completion import complete
+from diffvas.pipelines.pixels import cut_masks, trim_halo
 from diffvas.pipelines.sight import Seen
 from diffvas.types import Clip, Completion, ObjectTrack
 from factories import FRAMES, make_scene, tiny_model
@@ -269,3 +270,19 @@ def test_colours_meet_at_the_border_of_the_visible_part() -> None:
     detailed = completion.match_visible(generated, camera, modal, amodal, 0.15)
     assert detailed[1, 16, 32, 0] > mean + 0.1  # what the model draws comes on top
     np.testing.assert_array_equal(completion.match_visible(generated, camera, modal & False, amodal, 0.15), generated)
+
+
+def test_a_rim_is_doubt_and_a_part_is_not() -> None:
+    modal = np.zeros((1, 100, 100), bool)
+    modal[0, 20:60, 20:40] = modal[0, 20:60, 44:70] = True  # with a gap of 4, a pole in front
+    whole = np.zeros_like(modal)
+    whole[0, 18:62, 18:72] = True  # a rim of 2
+    whole[0, 60:80, 30:50] = True  # a leg
+    trimmed = trim_halo(whole, modal, 0.05)[0]
+    assert trimmed[modal[0]].all() and trimmed[20:60, 40:44].all() and trimmed[64:77, 33:47].all()
+    assert not trimmed[18, 20:70].any() and not trimmed[25:55, 71].any()
+    assert np.array_equal(trim_halo(modal, modal, 0.05), modal)
+    soft = whole.astype(np.float32)
+    assert np.array_equal(cut_masks(soft, 0.5, modal, None, halo=0.05)[0], trimmed)
+    room = np.ones_like(modal)
+    assert np.array_equal(cut_masks(soft, 0.5, modal, room, halo=0.05), whole), "with depth it is known"

@@ -107,7 +107,7 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
         return results
     boxes = model.look_at(case.modal)
     for depth_name in plan.depths:
-        room = None
+        room, halo = None, model.halo if depth_name == "none" else 0.0
         seen = as_seen(model, boxes, case.modal, case.depth if depth_name == "given" else None)
         if depth_name == "given":
             behind = may_be_hidden(case.depth, case.modal)
@@ -115,7 +115,7 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
             results[Row(HULL_BEHIND)] = Result(strict_frames(hull, case.amodal, case.modal), float("nan"))
             room = behind if model.depth_rule else None
         if model.memory:
-            told = cut_each(boxes, seen.recalled, VOTE_LEVEL * HINT, case.modal, room)
+            told = cut_each(boxes, seen.recalled, VOTE_LEVEL * HINT, case.modal, room, halo=halo)
             results[Row(VOTES, depth_name)] = Result(strict_frames(told, case.amodal, case.modal), float("nan"))
         for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
             group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]
@@ -124,7 +124,7 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
             for decoding in group:
                 mean = soft[: decoding.samples].mean(0)
                 for threshold in plan.thresholds:
-                    masks = cut_each(boxes, mean, threshold, case.modal, room)
+                    masks = cut_each(boxes, mean, threshold, case.modal, room, halo=halo)
                     scores = strict_frames(masks, case.amodal, case.modal)
                     row = Row(str(decoding), depth_name, threshold)
                     results[row] = Result(scores, seconds[decoding.samples])

@@ -63,8 +63,8 @@ class Ours(Trainable):
         if model.depth_rule and depth is not None:
             room = may_be_hidden(arrays.clean_depth(depth), clip.modal)
         level = float(model.amodal.config.defaults["threshold"] if threshold is None else threshold)
-        faithful = model.behaviour == "faithful"
-        cut = partial(cut_each, boxes, threshold=level, modal=clip.modal, room=room, faithful=faithful)
+        faithful, halo = model.behaviour == "faithful", model.halo if depth is None else 0.0
+        cut = partial(cut_each, boxes, threshold=level, modal=clip.modal, room=room, faithful=faithful, halo=halo)
         drawn = np.stack([cut(one) for one in soft]) if plan.samples > 1 else None
         return Answer(cut(soft.mean(0)), samples=drawn)
 

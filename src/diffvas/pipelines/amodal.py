@@ -123,12 +123,12 @@ def _room(desk: Desk, object_id: int, run: Run, window: Window, sight: Sight, po
 def _finish(desk: Desk, estimate: Estimate, frame: int, modal: Bool, best: dict[int, int]) -> MaskFrame:
     """Cut an estimate to a mask, at the source's size."""
     model, box = desk.model, estimate.box
-    near = box.crop(modal[None])
+    near, halo = box.crop(modal[None]), 0.0 if desk.material.depth_at is not None else model.halo
     room = None if estimate.room is None else estimate.room[None]
 
     def cut(soft: F32) -> Bool:
         level, faithful = float(model.amodal.config.defaults["threshold"]), model.behaviour == "faithful"
-        return cut_masks(soft[None], level, near, room, faithful=faithful)[0]
+        return cut_masks(soft[None], level, near, room, faithful=faithful, halo=halo)[0]
 
     def whole(mask: Bool) -> Bool:
         # the box holds all that is visible in the networks' frames, but not always in those between

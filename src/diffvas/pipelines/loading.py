@@ -37,6 +37,7 @@ class CompletionModel:
         depth_rule: whether hidden pixels are accepted only behind what depth says is nearer (``order.py``).
         memory: whether visible masks come with what other frames say of the object's shape (``shape_memory.py``).
         votes: share that they have in the soft mask beside the network.
+        halo: thickness of what is cut off around an object where there is no depth; see ``pixels.trim_halo``.
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
             network's picture as it is. recall: whether hidden parts show what other frames show (``recall.py``).
         behaviour: "default" or "faithful"; see ``diffusion_vas.Behaviour``.
@@ -51,6 +52,7 @@ class CompletionModel:
     depth_rule: bool = False
     memory: bool = False
     votes: float = 0.0
+    halo: float = 0.0
     detail: float | None = None
     recall: bool = False
     behaviour: str = "default"
@@ -239,6 +241,7 @@ def as_model(
         depth_rule=not faithful and bool(first.get("depth_rule", False)),
         memory=not faithful and bool(first.get("memory", False)),
         votes=0.0 if faithful else float(first.get("votes", 0.0)),
+        halo=0.0 if faithful else float(first.get("halo", 0.0)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),
         behaviour=behaviour,

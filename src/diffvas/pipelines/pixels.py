@@ -33,21 +33,55 @@ def grow_masks(soft: Array, threshold: float, size: tuple[int, int]) -> Array:
     return np.stack([cv2.resize(s, size[::-1], interpolation=cv2.INTER_LINEAR) >= threshold for s in soft])
 
 
-def cut_masks(soft: Array, threshold: float, modal: Array, room: Array | None, *, faithful: bool = False) -> Array:
+def cut_masks(
+    soft: Array, threshold: float, modal: Array, room: Array | None, *, faithful: bool = False, halo: float = 0.0
+) -> Array:
     """(T, H, W) bool amodal masks from soft ones (T, h, w): what is visible, and what may be hidden and is likely.
 
     Args:
         modal: (T, H, W) bool. room: (T, H, W) bool, where something nearer is seen (``order.may_be_hidden``); None
             where there is no depth to tell.
         faithful: cut first and resize by nearest neighbour then, as the reference does.
+        halo: of the image's height; where there is no depth, what is thinner is taken for doubt about the outline, see
+            :func:`trim_halo`.
     """
     size = (modal.shape[1], modal.shape[2])
     whole = arrays.resize_masks_nearest(soft > threshold, size) if faithful else grow_masks(soft, threshold, size)
-    return modal | (whole if room is None else whole & room)
+    if room is not None:
+        return modal | (whole & room)
+    return trim_halo(whole, modal, halo) if halo else modal | whole
+
+
+def trim_halo(whole: Array, modal: Array, share: float) -> Array:
+    """(T, H, W) bool: the masks without the thin rim that an unsure model draws around what is visible.
+
+    Of what is added to the visible part, that which a disc fits into stays, and what lies between visible parts.
+
+    Args:
+        whole, modal: (T, H, W) bool. share: diameter of the disc in heights of the image; at least 3 pixels.
+    """
+    side = 2 * (max(3, round(share * modal.shape[1])) // 2) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    out = modal.copy()
+    for mask, seen, result in zip(whole, modal, out, strict=True):
+        added = (mask & ~seen).astype(np.uint8)
+        if added.any():
+            thick = cv2.morphologyEx(added, cv2.MORPH_OPEN, disc) > 0
+            wide = np.pad(seen.astype(np.uint8), side)  # closing must not stick to the image's border
+            between = cv2.morphologyEx(wide, cv2.MORPH_CLOSE, disc)[side:-side, side:-side] > 0
+            result |= thick | ((added > 0) & between)
+    return out
 
 
 def cut_each(
-    boxes: Boxes, soft: Array, threshold: float, modal: Array, room: Array | None, *, faithful: bool = False
+    boxes: Boxes,
+    soft: Array,
+    threshold: float,
+    modal: Array,
+    room: Array | None,
+    *,
+    faithful: bool = False,
+    halo: float = 0.0,
 ) -> Array:
     """(T, H, W) bool: :func:`cut_masks` in every frame's box, put back into the frames.
 
@@ -57,7 +91,7 @@ def cut_each(
     parts = []
     for t, box in enumerate(boxes):
         near, behind = box.crop(modal[t : t + 1]), None if room is None else box.crop(room[t : t + 1])
-        parts.append(cut_masks(soft[t : t + 1], threshold, near, behind, faithful=faithful)[0])
+        parts.append(cut_masks(soft[t : t + 1], threshold, near, behind, faithful=faithful, halo=halo)[0])
     return paste_each(boxes, parts, (modal.shape[1], modal.shape[2]))
 
 
