@@ -203,7 +203,14 @@ def test_ours_is_what_complete_makes(memory: bool) -> None:
 
     method, clip = Ours(device="cpu"), object_input()
     method.model = replace(
-        tiny_model(), content=None, focus=1.7, depth_rule=True, memory=memory, votes=0.5 * memory, halo=0.1
+        tiny_model(),
+        content=None,
+        focus=1.7,
+        depth_rule=True,
+        memory=memory,
+        votes=0.5 * memory,
+        halo=0.1,
+        spread=memory,
     )
     answer = method.predict(clip, seed=5, samples=2)
     made = complete(

@@ -20,7 +20,7 @@ from diffvas.pipelines.drawing import Plan, decode_windows
 from diffvas.pipelines.material import of_arrays
 from diffvas.pipelines.shots import ShotFinder
 from diffvas.pipelines.timeline import Motion, move, plan_timeline, shots_of
-from diffvas.pipelines.uncertainty import Medoid, as_ranges, expected_iou, iou, mean_shape
+from diffvas.pipelines.uncertainty import Medoid, as_ranges, expected_iou, iou, mean_shape, sample_levels
 from diffvas.pipelines.windows import Blend, Window, blend_windows, plan_runs, plan_windows, window_starts
 from diffvas.types import Clip, Extent, ObjectTrack
 from factories import tiny_model
@@ -233,6 +233,20 @@ def test_expected_iou_by_hand() -> None:
     assert medoid.best == 0
     medoid.add([c, b, b])
     assert medoid.best == 1
+
+
+def test_samples_are_cut_at_levels_of_their_own() -> None:
+    assert sample_levels(0.4, 3, spread=False) == [0.4] * 3
+    np.testing.assert_allclose(sample_levels(0.4, 7, spread=True), [0.4, 0.2, 0.7, 0.1, 0.55, 0.3, 0.85])
+    clip = Clip(np.zeros((3, 32, 64, 3), np.uint8))
+    masks = np.zeros((3, 32, 64), bool)
+    masks[:, 8:24, 20:44] = True
+    model = replace(tiny_model(), content=None)
+    alike, spread = (
+        complete(clip, masks, model=replace(model, spread=spread), samples=3).objects[0] for spread in (False, True)
+    )
+    assert np.array_equal(alike.amodal_masks, spread.amodal_masks), "the consensus is cut at the threshold"
+    assert not np.array_equal(alike.probability, spread.probability)
 
 
 def test_mean_shape_lies_between() -> None:

@@ -17,6 +17,7 @@ from diffvas.methods.latents import STAGE, LatentOptions, fit_latents, latent_co
 from diffvas.order import may_be_hidden
 from diffvas.pipelines.completion import Meter, Plan, cut_each, soft_masks
 from diffvas.pipelines.loading import CompletionModel, load_pipelines, stage_folders
+from diffvas.pipelines.uncertainty import sample_levels
 
 # how a fitted model makes its result, until somebody chooses better on validation clips
 DEFAULTS = {"threshold": 0.5, "focus": 2.0, "depth_rule": True}
@@ -62,11 +63,12 @@ class Ours(Trainable):
         room = None
         if model.depth_rule and depth is not None:
             room = may_be_hidden(arrays.clean_depth(depth), clip.modal)
-        level = float(model.amodal.config.defaults["threshold"] if threshold is None else threshold)
+        level = model.threshold if threshold is None else threshold
         faithful, halo = model.behaviour == "faithful", model.halo if depth is None else 0.0
-        cut = partial(cut_each, boxes, threshold=level, modal=clip.modal, room=room, faithful=faithful, halo=halo)
-        drawn = np.stack([cut(one) for one in soft]) if plan.samples > 1 else None
-        return Answer(cut(soft.mean(0)), samples=drawn)
+        cut = partial(cut_each, boxes, modal=clip.modal, room=room, faithful=faithful, halo=halo)
+        levels = sample_levels(level, plan.samples, spread=model.spread)
+        drawn = [cut(one, threshold=at) for one, at in zip(soft, levels, strict=True)] if plan.samples > 1 else None
+        return Answer(cut(soft.mean(0), threshold=level), samples=None if drawn is None else np.stack(drawn))
 
     def write(self, folder: Path) -> None:
         """``amodal/``, the first stage."""

@@ -126,8 +126,8 @@ def _finish(desk: Desk, estimate: Estimate, frame: int, modal: Bool, best: dict[
     near, halo = box.crop(modal[None]), 0.0 if desk.material.depth_at is not None else model.halo
     room = None if estimate.room is None else estimate.room[None]
 
-    def cut(soft: F32) -> Bool:
-        level, faithful = float(model.amodal.config.defaults["threshold"]), model.behaviour == "faithful"
+    def cut(soft: F32, level: float = model.threshold) -> Bool:
+        faithful = model.behaviour == "faithful"
         return cut_masks(soft[None], level, near, room, faithful=faithful, halo=halo)[0]
 
     def whole(mask: Bool) -> Bool:
@@ -136,7 +136,7 @@ def _finish(desk: Desk, estimate: Estimate, frame: int, modal: Bool, best: dict[
 
     if desk.plan.samples == 1:
         return MaskFrame(frame, whole(cut(estimate.maps[0])), None, None)
-    samples = [cut(soft) for soft in estimate.maps]
+    samples = [cut(*one) for one in zip(estimate.maps, model.levels(desk.plan.samples), strict=True)]
     if desk.output == "mean-shape":
         chosen = near[0] | mean_shape(samples)
     elif desk.output == "best":
@@ -152,11 +152,11 @@ def _finish(desk: Desk, estimate: Estimate, frame: int, modal: Bool, best: dict[
 
 def choose_samples(desk: Desk, object_id: int) -> dict[int, int]:
     """By shot, the sample that agrees best with the others: one for all of its frames, so that it holds together."""
-    level = float(desk.model.amodal.config.defaults["threshold"])
+    levels = np.array(desk.model.levels(desk.plan.samples), np.float32)[:, None, None]
     found: dict[int, Medoid] = {}
     for estimate in soft_masks(desk, object_id):
         medoid = found.setdefault(_shot(desk, estimate.position), Medoid(desk.plan.samples))
-        medoid.add(list(estimate.maps >= level))
+        medoid.add(list(estimate.maps >= levels))
     return {shot: medoid.best for shot, medoid in found.items()}
 
 

@@ -17,6 +17,7 @@ from diffvas.devices import pick_device, pick_dtype
 from diffvas.focus import Box, extent, follow, whole_frames
 from diffvas.pipelines.checkpoints import is_stage, load_stage, stage_of
 from diffvas.pipelines.diffusion_vas import BEHAVIOURS, CONDITIONS, DiffusionVASPipeline, Fast
+from diffvas.pipelines.uncertainty import sample_levels
 from diffvas.types import Bool, Extent
 
 BUNDLED = ("tiny",)
@@ -38,6 +39,7 @@ class CompletionModel:
         memory: whether visible masks come with what other frames say of the object's shape (``shape_memory.py``).
         votes: share that they have in the soft mask beside the network.
         halo: thickness of what is cut off around an object where there is no depth; see ``pixels.trim_halo``.
+        spread: whether samples are cut at levels of their own; see ``uncertainty.sample_levels``.
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
             network's picture as it is. recall: whether hidden parts show what other frames show (``recall.py``).
         behaviour: "default" or "faithful"; see ``diffusion_vas.Behaviour``.
@@ -53,6 +55,7 @@ class CompletionModel:
     memory: bool = False
     votes: float = 0.0
     halo: float = 0.0
+    spread: bool = False
     detail: float | None = None
     recall: bool = False
     behaviour: str = "default"
@@ -60,6 +63,15 @@ class CompletionModel:
     @property
     def device(self) -> torch.device:
         return self.amodal._execution_device
+
+    @property
+    def threshold(self) -> float:
+        """Where soft masks are cut."""
+        return float(self.amodal.config.defaults["threshold"])
+
+    def levels(self, samples: int) -> list[float]:
+        """Where the soft mask of each sample is cut."""
+        return sample_levels(self.threshold, samples, spread=self.spread)
 
     def look_along(self, extents: Sequence[Extent | None], size: tuple[int, int]) -> list[Box]:
         """What both stages look at in every frame, for an object that is visible within ``extents``.
@@ -242,6 +254,7 @@ def as_model(
         memory=not faithful and bool(first.get("memory", False)),
         votes=0.0 if faithful else float(first.get("votes", 0.0)),
         halo=0.0 if faithful else float(first.get("halo", 0.0)),
+        spread=not faithful and bool(first.get("spread", False)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),
         behaviour=behaviour,

@@ -18,6 +18,25 @@ def check_output(output: str) -> None:
         raise ValueError(f"output: expected one of {', '.join(OUTPUTS)}, got {output!r}")
 
 
+def sample_levels(threshold: float, count: int, *, spread: bool) -> list[float]:
+    """Where the soft masks of ``count`` samples are cut; the first at the threshold.
+
+    A model finished for one step says nearly the same from any noise: its doubt is in the greys, not among the samples.
+    With ``spread`` the others are cut at levels that fill 0 to 1 evenly (van der Corput 1935), half of them below the
+    threshold: a pixel of probability p is in about a share p of the masks, and each mask claims more or less of
+    all that is doubtful.
+    """
+    if not spread:
+        return [threshold] * count
+    levels = []
+    for k in range(1, count + 1):
+        u, base = 0.0, 0.5
+        while k:
+            u, k, base = u + base * (k & 1), k >> 1, base / 2
+        levels.append(2 * u * threshold if u <= 0.5 else threshold + (2 * u - 1) * (1 - threshold))
+    return levels
+
+
 def iou(a: Bool, b: Bool) -> float:
     """Intersection over union; 1 where both are empty."""
     union = np.count_nonzero(a | b)

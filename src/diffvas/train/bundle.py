@@ -13,7 +13,7 @@ from diffvas.train.cache import load_vae
 from diffvas.train.denoiser import WEIGHTS, as_pipeline, load_run
 
 # area: pixels per frame the model works at; focus: see ``focus.follow``; depth_rule: see ``order.py``;
-# memory, votes: see ``shape_memory.py``; halo: see ``pixels.trim_halo``;
+# memory, votes: see ``shape_memory.py``; halo: see ``pixels.trim_halo``; spread: see ``uncertainty``;
 # threshold: where the mean of the samples is cut; detail: the network's own share in the content. Chosen on validation
 # scenes with ``diffvas eval scenes``; see the card beside the weights.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -29,6 +29,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "memory": True,
         "votes": 0.5,
         "halo": 0.03,
+        "spread": True,
     },
     "content": {"steps": 1, "samples": 1, "guidance": 1.0, "detail": 0.15, "recall": True},
 }
