@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from diffvas.pipelines.completion import complete
 from diffvas.pipelines.loading import load_pipelines
 from diffvas.train import denoiser
-from diffvas.train.bundle import DEFAULTS, save_model
+from diffvas.train.bundle import DEFAULTS, average_runs, save_model
 from diffvas.train.cache import fingerprint, load_vae
 from diffvas.train.config import DenoiserConfig
 from diffvas.train.denoiser import as_pipeline, load_run, tiny_denoiser, train_denoiser
@@ -212,6 +213,17 @@ def test_a_bundled_model_is_loaded_and_used(runs: Path, tmp_path: Path) -> None:
     (out / "amodal" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
     with pytest.raises(ValueError, match="model: .*amodal.*broken"):
         load_pipelines(out, "cpu")
+
+
+def test_runs_are_averaged(runs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs / "amodal", other)
+    weights = load_file(other / "average.safetensors")
+    save_file({name: value + 2 for name, value in weights.items()}, other / "average.safetensors")
+    mean = average_runs([runs / "amodal", other]).state_dict()
+    one = load_run(runs / "amodal")[0].state_dict()
+    for name, value in one.items():
+        torch.testing.assert_close(mean[name], value + 1 if value.is_floating_point() else value, msg=name)
 
 
 def test_bad_bundles(runs: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parts = parser.add_argument_group("bundle")
     parts.add_argument("--content-vae", type=Path, help="the VAE of stage 2 (default: --vae)")
-    parts.add_argument("--amodal", type=Path, help="a run of stage 1")
+    parts.add_argument("--amodal", type=Path, nargs="+", help="a run of stage 1, or several to be averaged")
     parts.add_argument("--content", type=Path, help="a run of stage 2")
     parser.error = functools.partial(suggest, parser, parser.error)  # type: ignore[method-assign]
 

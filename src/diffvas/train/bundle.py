@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from diffvas.train.cache import load_vae
-from diffvas.train.denoiser import WEIGHTS, as_pipeline, load_run
+from diffvas.train.denoiser import WEIGHTS, Denoiser, as_pipeline, load_run
 
 # area: pixels per frame the model works at; focus: see ``focus.follow``; depth_rule: see ``order.py``;
 # memory, votes: see ``shape_memory.py``; halo: see ``pixels.trim_halo``; spread: see ``uncertainty``;
@@ -36,26 +37,33 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def save_model(
-    vaes: dict[str, Path], runs: dict[str, Path], out: Path, defaults: dict[str, dict[str, Any]] | None = None
+    vaes: Mapping[str, Path],
+    runs: Mapping[str, Path | Sequence[Path]],
+    out: Path,
+    defaults: dict[str, dict[str, Any]] | None = None,
 ) -> None:
     """Write ``out/amodal`` and ``out/content``, fp16 safetensors; a VAE that both use is stored once, with stage 1.
 
     Args:
-        vaes: stage -> a saved VAE. runs: stage -> folder of a training run with ``average.safetensors``.
+        vaes: stage -> a saved VAE.
+        runs: stage -> folder of a training run with ``average.safetensors``, or several from one start, whose weights
+            are averaged ("model soup", Wortsman et al. 2022).
         defaults: stage -> how the pipeline turns the model into a result; ``DEFAULTS`` where None.
 
     Raises:
         ValueError: a run without averaged weights or of the other stage, or ``out`` is something else than a model,
             which would have to go.
     """
-    for stage, run in runs.items():
-        check_run(stage, run)
+    several = {stage: [run] if isinstance(run, Path) else list(run) for stage, run in runs.items()}
+    for stage, folders in several.items():
+        for run in folders:
+            check_run(stage, run)
     if out.exists() and not (out / "amodal" / "model_index.json").is_file() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"out: expected a new folder or a model to replace, got {out} with something else")
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
-    for stage, run in runs.items():
-        model, _ = load_run(run)
+    for stage, folders in several.items():
+        model = average_runs(folders)
         vae = load_vae(vaes[stage])
         pipe = as_pipeline(model, vae, stage, (defaults or DEFAULTS)[stage]).to(torch.float16)
         pipe.save_pretrained(temporary / stage)
@@ -69,6 +77,24 @@ def save_model(
     keep_cards(out, temporary)
     shutil.rmtree(out, ignore_errors=True)
     temporary.rename(out)
+
+
+def average_runs(folders: Sequence[Path]) -> Denoiser:
+    """The networks of a run, or the mean of several's weights.
+
+    Raises:
+        ValueError: networks that differ in shape.
+    """
+    model, config = load_run(folders[0])
+    total = {name: value.double() for name, value in model.state_dict().items()}
+    for folder in folders[1:]:
+        other, theirs = load_run(folder)
+        if (theirs.widths, theirs.conditions) != (config.widths, config.conditions):
+            raise ValueError(f"runs: expected networks of one shape, got {folders[0]} and {folder}")
+        for name, value in other.state_dict().items():
+            total[name] += value
+    model.load_state_dict({name: (value / len(folders)).to(torch.float32) for name, value in total.items()})
+    return model
 
 
 def check_run(stage: str, run: Path) -> None:
