@@ -285,4 +285,16 @@ def test_a_rim_is_doubt_and_a_part_is_not() -> None:
     soft = whole.astype(np.float32)
     assert np.array_equal(cut_masks(soft, 0.5, modal, None, halo=0.05)[0], trimmed)
     room = np.ones_like(modal)
-    assert np.array_equal(cut_masks(soft, 0.5, modal, room, halo=0.05), whole), "with depth it is known"
+    assert np.array_equal(cut_masks(soft, 0.5, modal, room, halo=0.05), whole | modal), "with depth it is known"
+
+
+def test_crumbs_are_dropped() -> None:
+    modal, whole = np.zeros((2, 50, 50), bool), np.zeros((2, 50, 50), bool)
+    modal[0, 10:30, 10:30] = whole[0, 10:34, 10:30] = True
+    whole[0, 40:42, 40:42] = whole[0, 2:22, 35:45] = modal[0, 45, 5] = True
+    clean = cut_masks(whole.astype(np.float32), 0.5, modal, np.ones_like(modal))
+    assert not clean[0, 40:42, 40:42].any(), "a speck"
+    assert clean[0, 10:34, 10:30].all() and clean[0, 2:22, 35:45].all() and clean[0, 45, 5], (
+        "parts, and what is visible"
+    )
+    assert not clean[1].any()

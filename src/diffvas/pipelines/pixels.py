@@ -10,6 +10,7 @@ from diffvas.focus import Boxes, paste_each
 from diffvas.types import Clip, ObjectTrack
 
 Array = np.ndarray
+CRUMB = 0.01  # of a mask's area: what is less, hidden and apart from the rest is no part of an object
 
 
 def in_view(masks: Array) -> Array:
@@ -48,8 +49,23 @@ def cut_masks(
     size = (modal.shape[1], modal.shape[2])
     whole = arrays.resize_masks_nearest(soft > threshold, size) if faithful else grow_masks(soft, threshold, size)
     if room is not None:
-        return modal | (whole & room)
+        return drop_crumbs(modal | (whole & room), modal)
     return trim_halo(whole, modal, halo) if halo else modal | whole
+
+
+def drop_crumbs(whole: Array, modal: Array) -> Array:
+    """(T, H, W) bool: the masks without specks that depth has cut off, far smaller than the rest and nowhere visible.
+
+    Args:
+        whole, modal: (T, H, W) bool.
+    """
+    out = whole.copy()
+    for mask, seen in zip(out, modal, strict=True):
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        small = stats[:, cv2.CC_STAT_AREA] < CRUMB * mask.sum()
+        small[np.unique(labels[seen])] = False
+        mask[small[labels] & (labels > 0)] = False
+    return out
 
 
 def trim_halo(whole: Array, modal: Array, share: float) -> Array:
