@@ -247,6 +247,7 @@ def test_samples_are_cut_at_levels_of_their_own() -> None:
     )
     assert np.array_equal(alike.amodal_masks, spread.amodal_masks), "the consensus is cut at the threshold"
     assert not np.array_equal(alike.probability, spread.probability)
+    assert model.levels(2) == [model.threshold] * 2 and replace(model, cut_at=0.125).threshold == 0.125
 
 
 def test_mean_shape_lies_between() -> None:

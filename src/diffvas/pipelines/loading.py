@@ -40,6 +40,7 @@ class CompletionModel:
         votes: share that they have in the soft mask beside the network.
         halo: thickness of what is cut off around an object where there is no depth; see ``pixels.trim_halo``.
         spread: whether samples are cut at levels of their own; see ``uncertainty.sample_levels``.
+        cut_at: where soft masks are cut; None = where the model's own defaults say.
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
             network's picture as it is. recall: whether hidden parts show what other frames show (``recall.py``).
         behaviour: "default" or "faithful"; see ``diffusion_vas.Behaviour``.
@@ -56,6 +57,7 @@ class CompletionModel:
     votes: float = 0.0
     halo: float = 0.0
     spread: bool = False
+    cut_at: float | None = None
     detail: float | None = None
     recall: bool = False
     behaviour: str = "default"
@@ -67,7 +69,7 @@ class CompletionModel:
     @property
     def threshold(self) -> float:
         """Where soft masks are cut."""
-        return float(self.amodal.config.defaults["threshold"])
+        return float(self.amodal.config.defaults["threshold"] if self.cut_at is None else self.cut_at)
 
     def levels(self, samples: int) -> list[float]:
         """Where the soft mask of each sample is cut."""

@@ -203,7 +203,7 @@ def complete_clip(machine: Machine, work: ClipWork, run: Run, job: Job) -> None:
             completion = completion_module.complete(
                 work.clip,
                 tracks,
-                model=model,
+                model=dataclasses.replace(model, cut_at=model.levels(asked["samples"])[k]),
                 depth=depth,
                 samples=1,
                 steps=asked["steps"],
