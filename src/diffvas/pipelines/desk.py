@@ -166,7 +166,7 @@ def _use(run: Run, position: int) -> tuple[bool, bool]:
 
 
 class _Colours:
-    """The mean colour on an object's pixels, by the rule of ``pixels.shrink_masks`` for objects that are very small."""
+    """The mean colour on an object's pixels, by the rule of ``pixels.cut_coverage`` for objects that are very small."""
 
     def __init__(self) -> None:
         self._sums = np.zeros((2, 4))

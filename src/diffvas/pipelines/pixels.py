@@ -18,11 +18,6 @@ def in_view(masks: Array) -> Array:
     return np.asarray(masks.any((1, 2)))
 
 
-def shrink_masks(masks: Array, size: tuple[int, int]) -> Array:
-    """(T, h, w) bool at the model's size: pixels that are half covered or more by the masks (T, H, W) bool."""
-    return cut_coverage(arrays.resize_masks_area(masks, size))
-
-
 def cut_coverage(coverage: Array) -> Array:
     """Masks from the shares (T, h, w) of pixels that are covered: half or more."""
     small = coverage >= 0.5
