@@ -20,8 +20,8 @@ from diffvas.types import F32, U8, Bool, Extent
 Array = NDArray
 T = TypeVar("T", F32, U8)
 
-# chosen on validation scenes by how well visible masks, laid over each other in the boxes, tell of hidden parts; flat
-# around these values
+# chosen on scenes of the validation and training splits by the score of the votes alone (``shape_memory``), which
+# ``diffvas eval scenes`` prints; flat around these values
 FADE = 40.0  # frames after which a size seen once counts a third of itself
 STIFFNESS = 3.0  # of the path against bending, in the weight of one frame in full view
 INERTIA = 0.02  # of the path against moving, which keeps it from running away where nothing is seen

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from diffvas.types import F32, Bool
 
-# chosen on validation scenes by the score of the votes alone, which ``diffvas eval scenes`` prints
+# chosen on scenes of the validation and training splits by the score of the votes alone, which ``diffvas eval scenes``
+# prints
 REACH = 24  # frames on either side that have a vote
 TURNS = (-10.0, 0.0, 10.0)  # degrees that are tried; boxes that follow the object see to scale
 SHIFT = 1 / 6  # of the image's side, the farthest that is tried

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from diffvas.focus import Box
+from diffvas.focus import Box, extent
 from diffvas.types import F32, U8, Bool, Clip, Extent, ObjectTrack
 
 MOST_MARGIN = 0.5
@@ -42,14 +42,7 @@ class ArrayTrack:
 
     @cached_property
     def extents(self) -> list[Extent | None]:
-        return [_extent(mask) for mask in self._masks]
-
-
-def _extent(mask: Bool) -> Extent | None:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        return [extent(mask) for mask in self._masks]
 
 
 @dataclass(frozen=True, eq=False)

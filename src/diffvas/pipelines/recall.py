@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffvas import arrays
-from diffvas.focus import Box
+from diffvas.focus import Box, extent
 from diffvas.types import F32, U8, Bool
 
 # colours are in [0, 1]; all numbers chosen on scenes of the training split (``bench/content.py`` scores the whole)
@@ -88,10 +88,10 @@ def look(frame_u8: U8, modal: Bool, amodal: Bool, moment: Moment) -> tuple[View,
         frame_u8: (H, W, 3); modal, amodal: (H, W) bool.
     """
     whole = amodal | modal
-    rows, columns = np.flatnonzero(whole.any(1)), np.flatnonzero(whole.any(0))
-    if not len(rows):
+    around = extent(whole)
+    if around is None:
         return None
-    box = Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    box = Box(*around)
     scale = min(1.0, (MOST_PIXELS / (box.size[0] * box.size[1])) ** 0.5)
     size = (max(1, round(box.size[0] * scale)), max(1, round(box.size[1] * scale)))
     rgb = arrays.resize_u8(np.ascontiguousarray(box.crop(frame_u8[None])), size)[0].astype(np.float32) / 255

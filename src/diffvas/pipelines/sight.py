@@ -125,13 +125,13 @@ def look(
     coverage, depths, masks, maps = [], [], [], []
     inside, beyond = [], []
     canvas = np.ones((1, height, width), bool)
-    camera = material.inside.paste(np.ones((1, *material.frame_size), bool), material.size)
+    unseen = ~material.inside.paste(np.ones((1, *material.frame_size), bool), material.size)
     low, high = np.inf, -np.inf
     for t, box in zip(frames, boxes, strict=True):
         modal = material.modal(object_id, t)
         coverage.append(arrays.resize_masks_area(box.crop(modal[None]), size)[0])
         inside.append(arrays.resize_masks_area(box.crop(canvas), size)[0])
-        beyond.append(arrays.resize_masks_area(box.crop(~camera), size)[0])
+        beyond.append(arrays.resize_masks_area(box.crop(unseen), size)[0])
         if not known:
             continue
         depth = material.depth(t)
