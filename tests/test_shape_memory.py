@@ -51,10 +51,10 @@ def test_what_is_hidden_in_a_frame_counts_neither_way() -> None:
     modal[1:] &= np.arange(SIZE)[None, None] < 48
     free = np.zeros_like(modal)
     free[1:, :, 48:] = True
-    agree, known = votes(modal, free)
+    memory = votes(modal, free)
     behind = figure() & ~modal[1]
-    np.testing.assert_allclose(agree[1][behind], known[1][behind])
-    assert known[1][behind].max() < 0.6 * known[1][modal[1]].min(), "one frame of four knows"
+    np.testing.assert_allclose(memory.agree[1][behind], memory.known[1][behind])
+    assert memory.known[1][behind].max() < 0.6 * memory.known[1][modal[1]].min(), "one frame of four knows"
 
 
 def test_beyond_the_frame_nobody_knows() -> None:

@@ -42,35 +42,68 @@ class Fit:
     iou: float
 
 
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What all frames say of each one, (T, h, w) float32 each.
+
+    Attributes:
+        agree: the weight of frames that see the object at a pixel. known: of those that know whether it is there.
+        best: the visible mask of the one other frame that says most: it fits well, is near in time, and shows much.
+    """
+
+    agree: F32
+    known: F32
+    best: F32
+
+    @property
+    def share(self) -> F32:
+        """(T, h, w) in [0, 1]: of those that know, how many see the object."""
+        return np.asarray((self.agree / (self.known + DOUBT * self.known.max() + 1e-6)).clip(0, 1), np.float32)
+
+    @property
+    def sure(self) -> F32:
+        """(T, h, w) in [0, 1): how many know, one frame that fits and is near being a half."""
+        return np.asarray(self.known / (self.known + 1), np.float32)
+
+
 def remember(modal: Bool, free: Bool | None, inside: Bool | None = None) -> F32:
-    """(T, h, w) float32 in [0, 1]: visible masks, and in grey what other frames say of the rest.
+    """(T, h, w) float32 in [0, 1]: visible masks, and in grey what other frames say of the rest; see :func:`votes`."""
+    return in_grey(votes(modal, free, inside), modal, free, inside)
+
+
+def in_grey(memory: Memory, modal: Bool, free: Bool | None, inside: Bool | None = None) -> F32:
+    """The picture of :func:`remember` from what is remembered."""
+    share = memory.share
+    for allowed in (free, inside):
+        share = share if allowed is None else share * allowed
+    return np.asarray(np.where(modal, 1.0, HINT * share), np.float32)
+
+
+def votes(modal: Bool, free: Bool | None, inside: Bool | None = None) -> Memory:
+    """What all frames say of each one.
 
     Args:
         modal: (T, h, w) bool, what is visible in boxes that follow the object (``focus.follow``).
         free: (T, h, w) bool, where something at least as near as the object is seen (``order.may_be_hidden``); None
             where there is no depth to tell. inside: (T, h, w) bool, what is in the frame; None = all of it.
     """
-    agree, known = votes(modal, free, inside)
-    share = agree / (known + DOUBT * known.max() + 1e-6)
-    for allowed in (free, inside):
-        share = share if allowed is None else share * allowed
-    return np.asarray(np.where(modal, 1.0, HINT * share.clip(0, 1)), np.float32)
-
-
-def votes(modal: Bool, free: Bool | None, inside: Bool | None = None) -> tuple[F32, F32]:
-    """(T, h, w) float32 twice: the weight of frames that see the object at a pixel, and of those that know."""
     there = modal.astype(np.float32)
     absent = (~modal & ~free).astype(np.float32) if free is not None else BLIND * (1 - there)
     if inside is not None:
         absent = absent * inside  # nobody knows what is beyond the frame
-    agree, known = np.zeros_like(there), np.zeros_like(there)
+    agree, known, best = np.zeros_like(there), np.zeros_like(there), np.zeros_like(there)
+    most = np.zeros(len(there))
+    area = there.sum((1, 2))
     for source, fits in find_fits(there, absent).items():
         for target, fit in fits.items():
             weight = np.exp(-abs(source - target) / PACE + TRUST * (fit.iou - 1))
             seen, unseen = (lay(image[source], fit) for image in (there, absent))
             agree[target] += weight * seen
             known[target] += weight * (seen + unseen)
-    return agree, known
+            says = weight * area[source]
+            if source != target and says > most[target]:
+                most[target], best[target] = says, seen
+    return Memory(agree, known, best)
 
 
 def lay(image: F32, fit: Fit) -> F32:
