@@ -15,6 +15,7 @@ from diffvas.bench.cases import Case, pool_groups
 from diffvas.bench.propagation import propagate
 from diffvas.focus import crop_each, paste_each
 from diffvas.metrics import bootstrap_interval, mean_colour_fill, psnr_inside, ssim_inside, temporal_psnr_inside
+from diffvas.pipelines.colours import touch_up
 from diffvas.pipelines.completion import content_frames, match_visible
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.pixels import cut_coverage, paint
@@ -100,8 +101,15 @@ def generate(model: CompletionModel, case: Case, steps: int, seed: int) -> dict[
         ]
         others = [view[0] for view in (look(*v, m) for v, m in zip(views, moments, strict=True)) if view is not None]
         stack = zip(matched, views, moments, strict=True)
-        filled = [fill(picture, *view, moment, others, overall) for picture, view, moment in stack]
-        pictures[""] = (filled, time.perf_counter() - began)
+        found = [fill(picture, *view, moment, others, overall) for picture, view, moment in stack]
+        filled = [one.colours for one in found]
+        net = model.colours
+        name = "" if net is None else ", not touched up"
+        pictures[name] = (filled, time.perf_counter() - began)
+        if net is not None:
+            known = zip(views, found, matched, strict=True)
+            finished = [touch_up(net, *view, one, picture, overall, size) for view, one, picture in known]
+            pictures[""] = (finished, time.perf_counter() - began)
     else:
         pictures[""] = pictures.pop(", without recall")
     name = f"ours, {steps} step{'s' if steps > 1 else ''}"

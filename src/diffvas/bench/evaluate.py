@@ -108,7 +108,8 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
     boxes = model.look_at(case.modal)
     for depth_name in plan.depths:
         room, halo = None, model.halo if depth_name == "none" else 0.0
-        seen = as_seen(model, boxes, case.modal, case.depth if depth_name == "given" else None)
+        depth = case.depth if depth_name == "given" else None
+        seen = as_seen(model, boxes, case.modal, depth, case.frames_u8)
         if depth_name == "given":
             behind = may_be_hidden(case.depth, case.modal)
             hull = case.modal | (convex_hull_masks(case.modal) & behind)

@@ -15,7 +15,7 @@ from diffvas.methods.base import HEAD, Answer, Budget, ObjectInput, Progress, di
 from diffvas.methods.fit import Examples, Trainable
 from diffvas.methods.latents import STAGE, LatentOptions, fit_latents, latent_config, write_stage
 from diffvas.order import may_be_hidden
-from diffvas.pipelines.completion import Meter, Plan, cut_each, soft_masks
+from diffvas.pipelines.completion import Meter, Plan, as_seen, cut_each, soft_masks
 from diffvas.pipelines.loading import CompletionModel, load_pipelines, stage_folders
 from diffvas.pipelines.uncertainty import sample_levels
 
@@ -38,7 +38,7 @@ class Ours(Trainable):
     """
 
     name = "ours"
-    uses = frozenset({"depth"})
+    uses = frozenset({"depth", "frames_u8"})
     kind = OursOptions
     model: CompletionModel | None = None
 
@@ -59,7 +59,9 @@ class Ours(Trainable):
         model, depth = self.model, clip.depth
         plan = Plan.of(model, samples, clip.seed(seed))
         boxes = model.look_at(clip.modal)
-        soft = soft_masks(model, boxes, clip.modal, depth, 1, plan, Meter(None, 1, plan))
+        frames = clip.frames_u8 if depth is None and model.front is not None else None
+        seen = as_seen(model, boxes, clip.modal, depth, frames)
+        soft = soft_masks(model, seen, 1, plan, Meter(None, 1, plan))
         room = None
         if model.depth_rule and depth is not None:
             room = may_be_hidden(arrays.clean_depth(depth), clip.modal)

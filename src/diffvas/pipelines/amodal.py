@@ -9,14 +9,16 @@ from functools import partial
 import numpy as np
 import torch
 
-from diffvas import arrays
-from diffvas.pipelines.desk import Desk, Estimate, every_frame
+from diffvas.diffusion.pixel_net import PixelNet
+from diffvas.pipelines.desk import Desk, Estimate, Reader, every_frame
 from diffvas.pipelines.drawing import decode_windows, draw_latents
+from diffvas.pipelines.finish import finish
+from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.pixels import cut_masks
-from diffvas.pipelines.sight import Sight, look
+from diffvas.pipelines.sight import Seen, Sight, look
 from diffvas.pipelines.uncertainty import Medoid, expected_iou, mean_shape
 from diffvas.pipelines.windows import Run, Window, most_inside
-from diffvas.types import F32, Bool
+from diffvas.types import F32, U8, Bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +50,15 @@ def object_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[MaskFra
 
 def soft_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[Estimate]:
     """What stage 1 says of every frame that it sees, from about position ``first`` on."""
+    reader = Reader(desk, object_id) if desk.tells_by_colour else None
     for number, run in enumerate(desk.runs[object_id]):
         if run.stop > first:
-            yield from _soft_run(desk, object_id, number, first)
+            yield from _soft_run(desk, object_id, number, first, reader)
         for window in run.windows:  # also those that an earlier process has done
             desk.count("amodal", object_id, window)
 
 
-def _soft_run(desk: Desk, object_id: int, number: int, first: int) -> Iterator[Estimate]:
+def _soft_run(desk: Desk, object_id: int, number: int, first: int, reader: Reader | None) -> Iterator[Estimate]:
     run, pipe, plan = desk.runs[object_id][number], desk.model.amodal, desk.plan
     several = len(desk.material.tracks) > 1 and desk.model.behaviour != "faithful"
     ordered = desk.material.depth_at is not None and (desk.model.depth_rule or several)
@@ -65,15 +68,19 @@ def _soft_run(desk: Desk, object_id: int, number: int, first: int) -> Iterator[E
         if window.number not in sights:
             frames = desk.timeline.at[window.frames].tolist()
             boxes = [run.box(position) for position in window.frames.tolist()]
-            sights[window.number] = look(desk.material, object_id, frames, boxes, desk.size, ordered)
+
+            def colours() -> tuple[PixelNet, U8]:
+                assert reader is not None and desk.model.front is not None
+                return desk.model.front, np.stack(reader.read(number, window))
+
+            by_colour = colours if reader is not None else None
+            sights[window.number] = look(desk.material, object_id, frames, boxes, desk.size, ordered, by_colour)
         return sights[window.number]
 
     def draw(window: Window) -> torch.Tensor:
         def work() -> torch.Tensor:
             sight = see(window)
-            depth = sight.seen.depth
-            a = sight.seen.condition(memory=desk.model.memory)
-            b = None if depth is None else arrays.depth_to_signed(depth)
+            a, b = sight.seen.condition(memory=desk.model.memory), sight.seen.nearness
             keys = [(plan.seed, object_id, 1, window.number, k) for k in range(plan.samples)]
             shared = (plan.seed, object_id, 0, window.number, 0)
             tick = partial(desk.meter.tick, "amodal")
@@ -88,14 +95,23 @@ def _soft_run(desk: Desk, object_id: int, number: int, first: int) -> Iterator[E
     chunk = int(pipe.config.defaults["decode_chunk"])
     for position, maps in decode_windows(run.windows, (run.start, run.stop), chunk, draw, decode, first):
         room = None
-        if ordered or desk.model.votes:
+        if ordered or desk.model.votes or desk.model.finish is not None:
             window = most_inside(run.windows, position)
-            maps = see(window).seen.with_votes(maps, window.index(position), desk.model.votes)
+            maps = sharpen(desk.model, see(window).seen, window.index(position), maps)
             room = _room(desk, object_id, run, window, see(window), position) if ordered else None
         for passed in [w.number for w in run.windows if w.stop <= position and w.number in sights]:
             del sights[passed]
         yield Estimate(position, number, run.box(position), maps, room)
     pipe.maybe_free_model_hooks()
+
+
+def sharpen(model: CompletionModel, seen: Seen, frame: int, maps: F32) -> F32:
+    """Soft masks (K, h, w) of a frame of a window as the model finishes them: by its network on pixels, or else mixed
+    with the votes of other frames."""
+    if model.finish is None:
+        return seen.with_votes(maps, frame, model.votes)
+    known = np.repeat(seen.known[frame : frame + 1], len(maps), 0)
+    return finish(model.finish, maps, known, seen.told)
 
 
 def _room(desk: Desk, object_id: int, run: Run, window: Window, sight: Sight, position: int) -> Bool | None:

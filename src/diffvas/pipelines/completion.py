@@ -15,7 +15,7 @@ import torch
 from diffvas import arrays
 from diffvas.diffusion.sampling import Sampling
 from diffvas.focus import Boxes, crop_each
-from diffvas.pipelines.amodal import object_masks
+from diffvas.pipelines.amodal import object_masks, sharpen
 from diffvas.pipelines.content import object_content
 from diffvas.pipelines.desk import Desk
 from diffvas.pipelines.drawing import Guard, Meter, Plan, Progress, Shelf, decode_windows, draw_latents
@@ -27,7 +27,7 @@ from diffvas.pipelines.pixels import cut_each as cut_each
 from diffvas.pipelines.pixels import cut_masks as cut_masks
 from diffvas.pipelines.pixels import layer as layer
 from diffvas.pipelines.pixels import match_visible as match_visible
-from diffvas.pipelines.sight import Seen
+from diffvas.pipelines.sight import Seen, tell_front
 from diffvas.pipelines.timeline import Timeline, check_model_fps, plan_timeline
 from diffvas.pipelines.uncertainty import check_output
 from diffvas.pipelines.windows import Window, most_inside, plan_windows, window_starts
@@ -116,11 +116,9 @@ def amodal_frames(
 
     def draw(window: Window) -> torch.Tensor:
         part = parts[window.number]
-        # a caller that resized may be beyond 1 by a rounding error
-        b = None if part.depth is None else arrays.depth_to_signed(part.depth.clip(0, 1))
         keys = [(seed, object_id, 1, window.number, k) for k in range(samples)]
         a, shared = part.condition(memory=model.memory), (seed, object_id, 0, window.number, 0)
-        return torch.stack(list(draw_latents(pipe, a, b, shared, keys, sampling, tick)))
+        return torch.stack(list(draw_latents(pipe, a, part.nearness, shared, keys, sampling, tick)))
 
     def decode(latents: torch.Tensor) -> Array:
         return np.stack([pipe.decode(z).mean(1).numpy() for z in latents])
@@ -128,7 +126,7 @@ def amodal_frames(
     soft = np.stack(_decode_all(model, pipe.config.defaults["decode_chunk"], seen.modal, draw, decode), 1)
     for frame in range(soft.shape[1]):
         window = most_inside(windows, frame)
-        soft[:, frame] = parts[window.number].with_votes(soft[:, frame], window.index(frame), model.votes)
+        soft[:, frame] = sharpen(model, parts[window.number], window.index(frame), soft[:, frame])
     return soft
 
 
@@ -175,32 +173,36 @@ def _decode_all(
     return [maps for _, maps in decode_windows(windows, (0, len(modal)), int(chunk), draw, decode)]
 
 
-def as_seen(model: CompletionModel, boxes: Boxes, modal: Array, depth: Array | None) -> Seen:
+def as_seen(
+    model: CompletionModel, boxes: Boxes, modal: Array, depth: Array | None, frames_u8: Array | None = None
+) -> Seen:
     """What the networks look at of a whole clip, at their size.
 
     Args:
         boxes: one per frame. modal: (T, H, W) bool. depth: (T, H, W) float, larger = nearer, or None.
+        frames_u8: (T, H, W, 3) uint8, from which a model that can do so tells what stands in front, without depth.
     """
     size = model.view_size((modal.shape[1], modal.shape[2]))
     small = cut_coverage(crop_each(boxes, modal, size, arrays.resize_masks_area))
     inside = crop_each(boxes, np.ones_like(modal), size, arrays.resize_masks_area) >= 0.5
     if depth is None:
-        return Seen(small, None, inside)
+        seen = Seen(small, None, inside)
+        if model.front is None or frames_u8 is None or not small.any():
+            return seen
+        return tell_front(model.front, seen, crop_each(boxes, frames_u8, size, arrays.resize_u8))
     near = arrays.normalise_depth(crop_each(boxes, arrays.normalise_depth(depth), size, arrays.resize_float))
     return Seen(small, near, inside)
 
 
-def soft_masks(
-    model: CompletionModel, boxes: Boxes, modal: Array, depth: Array | None, key: int, plan: Plan, meter: Meter
-) -> Array:
-    """(K, T, h, w) float32 in [0, 1] at the model's size, of what is in the ``boxes``; see ``as_seen``.
+def soft_masks(model: CompletionModel, seen: Seen, key: int, plan: Plan, meter: Meter) -> Array:
+    """(K, T, h, w) float32 in [0, 1] at the model's size, of what is ``seen``.
 
     Args:
         key: what the draws derive from.
     """
     return amodal_frames(
         model,
-        as_seen(model, boxes, modal, depth),
+        seen,
         key,
         samples=plan.samples,
         sampling=plan.amodal,

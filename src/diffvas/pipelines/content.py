@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from diffvas import arrays
-from diffvas.focus import Box
-from diffvas.pipelines.desk import Desk, Estimate, every_frame
+from diffvas.pipelines.colours import touch_up
+from diffvas.pipelines.desk import Desk, Estimate, Reader, every_frame
 from diffvas.pipelines.drawing import decode_windows, draw_latents
 from diffvas.pipelines.pixels import cut_coverage, match_visible, paint
 from diffvas.pipelines.recall import Moment, View, fill, look
-from diffvas.pipelines.windows import Run, Window
+from diffvas.pipelines.windows import Window
 from diffvas.types import F32, U8, Bool
 
 Amodal = Callable[[int], Bool]  # an object's whole mask (H, W) in the frame of this number
@@ -42,7 +42,11 @@ def object_content(desk: Desk, object_id: int, amodal: Amodal, first: int = 0) -
         picture = _meet(estimate.maps[0], desk.model.detail, overall, *views)
         if album is not None and overall is not None and (views[2] & ~views[1]).any():
             moment = album.moment(t, (box.left, box.top))
-            picture = fill(picture, views[0], views[1], views[2], moment, album.around(estimate.position), overall)
+            found = fill(picture, views[0], views[1], views[2], moment, album.around(estimate.position), overall)
+            net = desk.model.colours
+            small, picture = picture, found.colours
+            if net is not None:
+                picture = touch_up(net, views[0], views[1], views[2], found, small, overall, desk.size)
         rgba = box.paste(paint(views[0], views[1], views[2], picture)[None], material.size)[0]
         beyond = modal & ~box.paste(np.ones((1, *box.size), bool), material.size)[0]
         if beyond.any():
@@ -63,7 +67,7 @@ def _meet(picture: F32, detail: float | None, overall: F32 | None, frame: U8, mo
 
 def generated(desk: Desk, object_id: int, amodal: Amodal, first: int = 0) -> Iterator[Estimate]:
     """What stage 2 says of every frame that it sees, from about position ``first`` on: the object on white."""
-    reader = _Reader(desk, object_id)
+    reader = Reader(desk, object_id)
     for number, run in enumerate(desk.runs[object_id]):
         if run.stop > first:
             yield from _generated_run(desk, object_id, number, amodal, first, reader)
@@ -72,7 +76,7 @@ def generated(desk: Desk, object_id: int, amodal: Amodal, first: int = 0) -> Ite
 
 
 def _generated_run(
-    desk: Desk, object_id: int, number: int, amodal: Amodal, first: int, reader: _Reader
+    desk: Desk, object_id: int, number: int, amodal: Amodal, first: int, reader: Reader
 ) -> Iterator[Estimate]:
     run, pipe, plan = desk.runs[object_id][number], desk.model.content, desk.plan
     assert pipe is not None and plan.content is not None
@@ -148,40 +152,3 @@ class Album:
         found = look(frame, self._desk.material.modal(self._object, t), self._amodal(t), self.moment(t))
         if found is not None:
             self._views[position] = found[0]
-
-
-class _Reader:
-    """Reads the networks' frames once, in order, and keeps what windows need of them at the networks' size."""
-
-    def __init__(self, desk: Desk, object_id: int) -> None:
-        self._desk, self._object = desk, object_id
-        self._ahead: Iterator[tuple[int, U8]] | None = None
-        self._last = -1
-        self._kept: dict[tuple[int, int], U8] = {}
-
-    def read(self, number: int, window: Window) -> list[U8]:
-        """(h, w, 3) uint8 for each of the window's frames, of the run ``number``; windows come in order."""
-        desk = self._desk
-        runs = desk.runs[self._object]
-        if self._ahead is None:
-            spans = [range(w.start, w.stop) for run in runs for w in run.windows]
-            wanted = sorted({p for span in spans for p in span if p >= window.start})
-            self._ahead = zip(wanted, desk.material.rgb(desk.timeline.at[wanted].tolist()), strict=True)
-        self._kept = {key: v for key, v in self._kept.items() if key >= (number, window.start)}
-        while self._last < window.stop - 1:
-            self._last, frame = next(self._ahead)
-            for other, run in enumerate(runs):
-                if other >= number and _spans(run, self._last):
-                    self._kept[other, self._last] = self._shrink(run.box(self._last), frame)
-        inside = range(window.start, window.stop)
-        context = desk.glance.context
-        return [
-            self._kept[number, p] if p in inside else context[self._object, number, p] for p in window.frames.tolist()
-        ]
-
-    def _shrink(self, box: Box, frame: U8) -> U8:
-        return arrays.resize_u8(box.crop(frame[None]), self._desk.size)[0]
-
-
-def _spans(run: Run, position: int) -> bool:
-    return run.windows[0].start <= position < run.windows[-1].stop

@@ -70,6 +70,11 @@ class Desk:
         return take_glance(self)
 
     @property
+    def tells_by_colour(self) -> bool:
+        """Whether a network has to tell from colours what stands in front: there is one, and no depth."""
+        return self.model.front is not None and self.material.depth_at is None
+
+    @property
     def size(self) -> tuple[int, int]:
         """(h, w) at which the networks see what they look at."""
         return self.model.view_size(self.material.size)
@@ -131,15 +136,16 @@ def take_glance(desk: Desk) -> Glance:
     motion = Motion(material.size, ids)
     colours: dict[tuple[int, int], _Colours] = {}
     context: dict[tuple[int, int, int], U8] = {}
-    if not sampled and desk.plan.content is None:
+    coloured = desk.plan.content is not None or desk.tells_by_colour
+    if not sampled and not coloured:
         return Glance({}, {}, {})
-    moving = sampled or desk.model.recall
+    moving = sampled or (desk.model.recall and desk.plan.content is not None)
     frames = list(range(material.num_frames)) if sampled else timeline.at.tolist()
     positions = {int(t): position for position, t in enumerate(timeline.at)}
     for t, frame in zip(frames, material.rgb(frames), strict=True):
         if moving:
             motion.add(frame, [material.modal(i, t) for i in ids])
-        if t not in positions or desk.plan.content is None:
+        if t not in positions or not coloured:
             continue
         for i in ids:
             for number, run in enumerate(desk.runs[i]):
@@ -178,6 +184,43 @@ class _Colours:
     def mean(self) -> F32 | None:
         sums = self._sums[0] if self._sums[0, 3] else self._sums[1]
         return np.asarray(sums[:3] / sums[3] / 255, np.float32) if sums[3] else None
+
+
+class Reader:
+    """Reads the networks' frames once, in order, and keeps what windows need of them at the networks' size."""
+
+    def __init__(self, desk: Desk, object_id: int) -> None:
+        self._desk, self._object = desk, object_id
+        self._ahead: Iterator[tuple[int, U8]] | None = None
+        self._last = -1
+        self._kept: dict[tuple[int, int], U8] = {}
+
+    def read(self, number: int, window: Window) -> list[U8]:
+        """(h, w, 3) uint8 for each of the window's frames, of the run ``number``; windows come in order."""
+        desk = self._desk
+        runs = desk.runs[self._object]
+        if self._ahead is None:
+            spans = [range(w.start, w.stop) for run in runs for w in run.windows]
+            wanted = sorted({p for span in spans for p in span if p >= window.start})
+            self._ahead = zip(wanted, desk.material.rgb(desk.timeline.at[wanted].tolist()), strict=True)
+        self._kept = {key: v for key, v in self._kept.items() if key >= (number, window.start)}
+        while self._last < window.stop - 1:
+            self._last, frame = next(self._ahead)
+            for other, run in enumerate(runs):
+                if other >= number and _spans(run, self._last):
+                    self._kept[other, self._last] = self._shrink(run.box(self._last), frame)
+        inside = range(window.start, window.stop)
+        context = desk.glance.context
+        return [
+            self._kept[number, p] if p in inside else context[self._object, number, p] for p in window.frames.tolist()
+        ]
+
+    def _shrink(self, box: Box, frame: U8) -> U8:
+        return arrays.resize_u8(box.crop(frame[None]), self._desk.size)[0]
+
+
+def _spans(run: Run, position: int) -> bool:
+    return run.windows[0].start <= position < run.windows[-1].stop
 
 
 # ---------------------------------------------------------------------------------------------------------------------

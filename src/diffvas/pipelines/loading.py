@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from diffvas import arrays
 from diffvas.allocator import keep_freed_memory
 from diffvas.devices import pick_device, pick_dtype
+from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import Box, extent, follow, whole_frames
+from diffvas.model_files import reason
+from diffvas.pipelines import colours, finish, front
 from diffvas.pipelines.checkpoints import is_stage, load_stage, stage_of
 from diffvas.pipelines.diffusion_vas import BEHAVIOURS, CONDITIONS, DiffusionVASPipeline, Fast
 from diffvas.pipelines.uncertainty import sample_levels
@@ -23,6 +27,11 @@ from diffvas.types import Bool, Extent
 BUNDLED = ("tiny",)
 OFFICIAL = ("kaihuac/diffusion-vas-amodal-segmentation", "kaihuac/diffusion-vas-content-completion")
 OFFICIAL_LICENCE = "Stability AI Community License: free for research and for companies below its revenue limit"
+# networks on pixels beside a stage, and the channels that go into them
+PIXEL_NETS = {
+    "amodal": {"front": front.INPUTS, "finish": finish.INPUTS},
+    "content": {"colours": colours.INPUTS},
+}
 OFFLOADS = ("none", "model", "sequential")
 
 
@@ -43,6 +52,8 @@ class CompletionModel:
         cut_at: where soft masks are cut; None = where the model's own defaults say.
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
             network's picture as it is. recall: whether hidden parts show what other frames show (``recall.py``).
+        front, finish, colours: networks on pixels that tell from colours what stands in front where there is no depth
+            (``front.py``), sharpen soft masks (``finish.py``) and touch up colours (``colours.py``); None = has none.
         behaviour: "default" or "faithful"; see ``diffusion_vas.Behaviour``.
     """
 
@@ -60,6 +71,9 @@ class CompletionModel:
     cut_at: float | None = None
     detail: float | None = None
     recall: bool = False
+    front: PixelNet | None = None
+    finish: PixelNet | None = None
+    colours: PixelNet | None = None
     behaviour: str = "default"
 
     @property
@@ -235,13 +249,45 @@ def load_pipelines(
         if channels_last or (channels_last is None and where.type == "cuda"):
             pipe.use_channels_last()
         stages[stage] = _place(pipe, where, offload, compiled)
-    return as_model(stages["amodal"], stages.get("content"), str(model), behaviour)
+    nets: dict[str, PixelNet] = {}
+    for stage in stages if behaviour != "faithful" else ():
+        nets |= load_pixel_nets(folders[stage], stage, where, kind)
+    return as_model(stages["amodal"], stages.get("content"), str(model), behaviour, nets)
+
+
+def load_pixel_nets(folder: Path, stage: str, device: torch.device, dtype: torch.dtype) -> dict[str, PixelNet]:
+    """The networks on pixels that lie beside a stage, by name; released models have none.
+
+    Raises:
+        ValueError: broken files, or a network that takes something else than the pipelines give.
+    """
+    found = {}
+    for name, inputs in PIXEL_NETS[stage].items():
+        place = folder / name
+        if not (place / "config.json").is_file():
+            continue
+        try:
+            net = PixelNet.load(place, dtype)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"model: {place} cannot be loaded: {reason(error)}") from error
+        if net.inputs != inputs:
+            raise ValueError(f"model: expected {inputs} channels to go into {place}, got {net.inputs}")
+        found[name] = net.to(device)
+    return found
 
 
 def as_model(
-    amodal: DiffusionVASPipeline, content: DiffusionVASPipeline | None, name: str, behaviour: str = "default"
+    amodal: DiffusionVASPipeline,
+    content: DiffusionVASPipeline | None,
+    name: str,
+    behaviour: str = "default",
+    nets: Mapping[str, PixelNet] | None = None,
 ) -> CompletionModel:
-    """The two stages as one model, with the settings that lie with them; the paper's in faithful behaviour."""
+    """The two stages as one model, with the settings that lie with them; the paper's in faithful behaviour.
+
+    Args:
+        nets: networks on pixels by name, see ``PIXEL_NETS``.
+    """
     first: dict[str, Any] = dict(amodal.config.defaults)
     second: dict[str, Any] = dict(content.config.defaults) if content is not None else {}
     faithful = behaviour == "faithful"
@@ -259,6 +305,7 @@ def as_model(
         spread=not faithful and bool(first.get("spread", False)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),
+        **(nets or {}),
         behaviour=behaviour,
     )
 

@@ -29,6 +29,7 @@ SCALES = (2.0, 6.0, 18.0, 54.0)  # pixels over which visible colours are spread,
 FADE = 1e-2  # weight of each scale beside the one before
 NEAR_ERROR, ERROR_PER_PIXEL, FAR = 8 / 255, 2 / 255, 20.0  # expected error of spread colours, up to a distance
 FLOOR = 5 / 255  # least expected error of another frame's pixels
+HALF = 15 / 255  # error of colours from other frames that makes their weight a half
 UNKNOWN_ERROR = 40 / 255  # expected error where no pixel is visible in both frames
 MOST_PIXELS = 2**15  # of a view; larger objects are seen smaller
 LEAST_COMMON = 12  # pixels that both frames must show for an error to be measured
@@ -100,29 +101,53 @@ def look(frame_u8: U8, modal: Bool, amodal: Bool, moment: Moment) -> tuple[View,
     return View(moment.time, rgb, seen, on | seen, corner, size[1] / box.size[1], moment.path), box
 
 
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """What is known of an object's hidden colours in a frame; elsewhere, and where nothing is known, what was painted.
+
+    Attributes:
+        colours: (h, w, 3) float32 in [0, 1], the mean of all. own: the same from the frame itself alone. carried: from
+            other frames alone. weight: (h, w) float32 in [0, 1), how sure these are: a half at an error of ``HALF``.
+    """
+
+    colours: F32
+    own: F32
+    carried: F32
+    weight: F32
+
+    def as_one(self) -> F32:
+        """(h, w, 10) float32."""
+        return np.concatenate([self.colours, self.own, self.carried, self.weight[..., None]], -1)
+
+    @classmethod
+    def of_one(cls, stack: F32) -> Recalled:
+        """From (h, w, 10)."""
+        return cls(stack[..., :3], stack[..., 3:6], stack[..., 6:9], stack[..., 9])
+
+
 def fill(
     picture: F32, frame_u8: U8, modal: Bool, amodal: Bool, moment: Moment, others: Sequence[View], overall: F32
-) -> F32:
-    """(H, W, 3) float32 in [0, 1]: a painted picture with what other frames show of the object in its hidden part.
+) -> Recalled:
+    """A painted picture with what other frames show of the object in its hidden part, all of a frame's size.
 
     Args:
         picture: (h, w, 3) float32 in [0, 1], what was painted, of all of the frame at any size.
         frame_u8: (H, W, 3); modal, amodal: (H, W) bool. others, overall: see :func:`recall`.
     """
     grown = np.asarray(cv2.resize(picture, amodal.shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1), np.float32)
+    everything = Recalled(grown, grown, grown, np.zeros(amodal.shape, np.float32)).as_one()
     seen = look(frame_u8, modal, amodal, moment) if (amodal & ~modal).any() else None
     if seen is None:
-        return grown
+        return Recalled.of_one(everything)
     view, box = seen
     painted = np.ascontiguousarray(box.crop(grown[None])[0])
     small = cv2.resize(painted, view.modal.shape[::-1], interpolation=cv2.INTER_AREA)
-    filled = recall(view, others, np.asarray(small, np.float32), overall)
-    if filled.shape != painted.shape:  # seen smaller: the whole view is taken, for its borders are mixed
+    filled = gather(view, others, np.asarray(small, np.float32), overall).as_one()
+    if filled.shape[:2] != painted.shape[:2]:  # seen smaller: the whole view is taken, for its borders are mixed
         filled = cv2.resize(filled, box.size[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
     part = box.crop((amodal & ~modal)[None])[0]
-    painted[part] = filled[part]
-    grown[box.top : box.bottom, box.left : box.right] = painted
-    return grown
+    everything[box.top : box.bottom, box.left : box.right][part] = filled[part]
+    return Recalled.of_one(everything)
 
 
 def place(amodal: Bool) -> tuple[float, float, float, float] | None:
@@ -147,7 +172,12 @@ def spread_colours(rgb: F32, modal: Bool, overall: F32) -> F32:
 
 
 def recall(view: View, others: Sequence[View], generated: F32, overall: F32) -> F32:
-    """(h, w, 3) float32 in [0, 1]: the object's colours in its hidden part; elsewhere ``generated``.
+    """(h, w, 3) float32 in [0, 1]: the colours of :func:`gather` alone."""
+    return gather(view, others, generated, overall).colours
+
+
+def gather(view: View, others: Sequence[View], generated: F32, overall: F32) -> Recalled:
+    """The object's colours in its hidden part; elsewhere ``generated``.
 
     Args:
         view: the frame to be filled. others: frames of the same object; one of the same time is passed over.
@@ -155,14 +185,15 @@ def recall(view: View, others: Sequence[View], generated: F32, overall: F32) -> 
         overall: (3,) mean colour of what is visible of the object, in [0, 1].
     """
     hidden, where = view.amodal & ~view.modal, view.place
-    out = generated.copy()
+    out = Recalled(generated, generated, generated, np.zeros(hidden.shape, np.float32)).as_one()
     if where is None or not hidden.any():
-        return out
+        return Recalled.of_one(out)
     ys, xs = np.nonzero(view.amodal)
     rows, columns = slice(int(ys.min()), int(ys.max()) + 1), slice(int(xs.min()), int(xs.max()) + 1)
     near = View(view.time, view.rgb[rows, columns], view.modal[rows, columns], view.amodal[rows, columns])
     start = np.array([columns.start, rows.start], np.float64)
-    colours, weights = _own(near, generated[rows, columns], overall)
+    own, own_weight = _own(near, generated[rows, columns], overall)
+    colours, weights = np.zeros_like(own), np.zeros_like(own_weight)
     for other in others:
         if other.time == view.time or not other.modal.any():
             continue
@@ -172,8 +203,12 @@ def recall(view: View, others: Sequence[View], generated: F32, overall: F32) -> 
             colours += carried[1][..., None] * carried[0]
             weights += carried[1]
     part = hidden[rows, columns]
-    out[rows, columns][part] = (colours / weights[..., None])[part]
-    return out
+    mean = (own + colours) / (own_weight + weights)[..., None]
+    own = own / own_weight[..., None]
+    brought = np.where(weights[..., None] > 0, colours / np.maximum(weights, 1e-9)[..., None], own)
+    found_all = Recalled(mean, own, brought, weights / (weights + 1 / HALF**2))
+    out[rows, columns][part] = found_all.as_one()[part]
+    return Recalled.of_one(out)
 
 
 def _ways(view: View, where: tuple[float, float, float, float], other: View, start: NDArray[np.float64]) -> list[F32]:

@@ -6,8 +6,8 @@ The arithmetic is that of ``order.may_be_hidden`` on whole clips, frame by frame
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,12 +15,17 @@ import torch
 from numpy.typing import NDArray
 
 from diffvas import arrays
+from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import Box, Boxes
 from diffvas.order import LARGEST, TOLERANCE, may_be_hidden, object_depth
+from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
+from diffvas.pipelines.front import LEVEL, in_front, pseudo_depth
 from diffvas.pipelines.material import Material
 from diffvas.pipelines.pixels import cut_coverage
-from diffvas.shape_memory import HINT, remember
-from diffvas.types import F32, Bool
+from diffvas.shape_memory import HINT, Memory, in_grey, votes
+from diffvas.types import F32, U8, Bool
+
+STEEPNESS = 8.0  # of relative depth: an eighth of the range nearer than the object is as near as can be
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,29 +62,51 @@ class Seen:
         modal: (n, h, w) bool. depth: (n, h, w) float32 in [0, 1], 1 = near; None where there is none.
         inside: (n, h, w) bool, what is in the frame, or on the canvas where that is larger; None = all of it.
         beyond: (n, h, w) bool, what the camera does not show of a canvas; None = nothing.
+        front: (n, h, w) float32 in [0, 1], how likely something at least as near as the object is seen, told from
+            colours where there is no depth (``front.py``); None = not told.
     """
 
     modal: Bool
     depth: F32 | None
     inside: Bool | None = None
     beyond: Bool | None = None
+    front: F32 | None = None
 
     def at(self, frames: NDArray[np.integer]) -> Seen:
         """Some of the frames."""
-        parts = (self.modal, self.depth, self.inside, self.beyond)
-        modal, depth, inside, beyond = (None if part is None else part[frames] for part in parts)
+        parts = (self.modal, self.depth, self.inside, self.beyond, self.front)
+        modal, depth, inside, beyond, front = (None if part is None else part[frames] for part in parts)
         assert modal is not None
-        return Seen(modal, depth, inside, beyond)
+        return Seen(modal, depth, inside, beyond, front)
+
+    @cached_property
+    def free(self) -> Bool | None:
+        """(n, h, w) bool, where something at least as near as the object is seen; None where nothing tells."""
+        free = None
+        if self.depth is not None and self.modal.any():
+            free = may_be_hidden(self.depth, self.modal)
+        elif self.front is not None:
+            free = self.front >= LEVEL
+        return free if free is None or self.beyond is None else free | self.beyond
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What all frames say of each one; see :func:`shape_memory.votes`."""
+        return votes(self.modal, self.free, self.inside)
 
     @cached_property
     def recalled(self) -> F32:
         """(n, h, w) float32 in [0, 1]: :func:`shape_memory.remember`, with what depth says."""
         if not self.modal.any():
             return self.modal.astype(np.float32)
-        free = None if self.depth is None else may_be_hidden(self.depth, self.modal)
-        if free is not None and self.beyond is not None:
-            free = free | self.beyond
-        return remember(self.modal, free, self.inside)
+        return in_grey(self.memory, self.modal, self.free, self.inside)
+
+    @property
+    def nearness(self) -> torch.Tensor | None:
+        """(n, 3, h, w) in [-1, 1]: the second condition of stage 1: depth, or what stands in front in its place."""
+        if self.depth is not None:
+            return arrays.depth_to_signed(self.depth.clip(0, 1))
+        return None if self.front is None else arrays.depth_to_signed(pseudo_depth(self.front, self.modal))
 
     def condition(self, *, memory: bool) -> torch.Tensor:
         """(n, 3, h, w) in [-1, 1]: the first condition of stage 1, visible masks in white on black.
@@ -88,6 +115,28 @@ class Seen:
             memory: with what other frames say of the rest, in grey; for models that were trained so.
         """
         return arrays.depth_to_signed(self.recalled) if memory else arrays.masks_to_signed(self.modal)
+
+    @property
+    def told(self) -> int:
+        """What tells of the things in front, as the network that finishes masks is told it."""
+        return BY_DEPTH if self.depth is not None else UNTOLD if self.front is None else BY_COLOUR
+
+    @cached_property
+    def known(self) -> F32:
+        """(n, 7, h, w) float32 in about [-1, 1]: what the network that finishes masks sees beside them."""
+        ones = np.ones(self.modal.shape, np.float32)
+        memory = self.memory if self.modal.any() else Memory(0 * ones, 0 * ones, 0 * ones)
+        room, nearer = ones, 0 * ones
+        if self.depth is not None:
+            room = ones if self.free is None else self.free
+            if self.modal.any():
+                nearer = (STEEPNESS * (self.depth - object_depth(self.depth, self.modal))).clip(-1, 1)
+        elif self.front is not None:
+            room = self.front if self.beyond is None else np.maximum(self.front, self.beyond)
+        inside = ones if self.inside is None else self.inside
+        maps = (self.modal, memory.share, memory.sure, memory.best, room, inside)
+        signed = [2 * np.asarray(one, np.float32) - 1 for one in maps]
+        return np.stack([*signed, nearer], 1).astype(np.float32)
 
     def with_votes(self, maps: F32, frame: int, share: float) -> F32:
         """Soft masks (..., h, w) of a frame, mixed with the votes of the others, which get this share."""
@@ -109,14 +158,33 @@ class Sight:
     order: DepthOrder | None
 
 
+def tell_front(net: PixelNet, seen: Seen, rgb: U8) -> Seen:
+    """The same with what a network says of what stands in front.
+
+    Args:
+        seen: without depth. rgb: (n, h, w, 3) uint8, the same part of the frames.
+    """
+    inside = np.ones_like(seen.modal) if seen.inside is None else seen.inside
+    if seen.beyond is not None:
+        inside = inside & ~seen.beyond
+    return replace(seen, front=in_front(net, rgb, seen.modal, seen.recalled, inside))
+
+
 def look(
-    material: Material, object_id: int, frames: Sequence[int], boxes: Boxes, size: tuple[int, int], ordered: bool
+    material: Material,
+    object_id: int,
+    frames: Sequence[int],
+    boxes: Boxes,
+    size: tuple[int, int],
+    ordered: bool,
+    colours: Callable[[], tuple[PixelNet, U8]] | None = None,
 ) -> Sight:
     """Read a window's frames once.
 
     Args:
         frames: numbers in the clip. boxes: what the networks look at in each of them, at ``size`` (h, w). ordered: also
-            find out the object's place in depth.
+            find out the object's place in depth. colours: the network that tells from colours what stands in front, and
+            the frames (n, h, w, 3) uint8 in their boxes; asked where there is no depth.
     """
     height, width = material.size
     shrink = max(height, width) / LARGEST
@@ -147,7 +215,11 @@ def look(
             order = DepthOrder(low, high, object_depth(relative(np.stack(maps), low, high), on))
     normal = arrays.normalise_depth(np.stack(depths)) if known else None
     masses = (np.stack(part) >= 0.5 for part in (inside, beyond))
-    return Sight(Seen(cut_coverage(np.stack(coverage)), normal, *masses), order)
+    seen = Seen(cut_coverage(np.stack(coverage)), normal, *masses)
+    if colours is not None and not known:
+        net, rgb = colours()
+        seen = tell_front(net, seen, rgb)
+    return Sight(seen, order)
 
 
 def relative(depth: F32, low: float, high: float) -> F32:

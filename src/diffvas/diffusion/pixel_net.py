@@ -1,0 +1,78 @@
+"""The small networks that work on pixels: diffusers' ``UNet2DModel`` on pictures folded to half their size.
+
+What an eighth of the resolution cannot hold, where borders of other things run and where thin parts end, is their
+business: what stands in front of an object (``pipelines/front.py``), the finished mask (``pipelines/finish.py``), and
+the finished colours (``pipelines/colours.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DModel
+from torch import nn
+from torch.nn import functional as F
+
+FOLD = 2  # pixels of a side that become channels
+GROUPS, HEAD = 8, 32
+
+
+class PixelNet(nn.Module):
+    """Pictures in, pictures of the same size out.
+
+    Args:
+        unet: with ``FOLD ** 2`` times the channels that go in and come out.
+    """
+
+    def __init__(self, unet: UNet2DModel) -> None:
+        super().__init__()
+        self.unet = unet.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def new(cls, inputs: int, outputs: int, widths: Sequence[int]) -> PixelNet:
+        """One with random weights; attention at its coarsest level.
+
+        Args:
+            widths: channels of each level, each half as fine as the one before; multiples of 8.
+        """
+        plain = len(widths) - 1
+        return cls(
+            UNet2DModel(
+                in_channels=inputs * FOLD**2,
+                out_channels=outputs * FOLD**2,
+                block_out_channels=tuple(widths),
+                layers_per_block=1,
+                down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
+                up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
+                norm_num_groups=GROUPS,
+                attention_head_dim=min(HEAD, widths[-1]),
+            )
+        )
+
+    @classmethod
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> PixelNet:
+        """A saved one, to use; safetensors only."""
+        unet = UNet2DModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, torch_dtype=dtype)
+        return cls(unet).eval()
+
+    @property
+    def inputs(self) -> int:
+        """Channels that go in."""
+        return int(self.unet.config.in_channels) // FOLD**2
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of pictures must be multiples of this."""
+        return int(FOLD * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    def forward(self, x: torch.Tensor, mode: torch.Tensor) -> torch.Tensor:
+        """(N, outputs, H, W) float32.
+
+        Args:
+            x: (N, inputs, H, W) in about [-1, 1]. mode: (N,) whole numbers, what is known; the network is told.
+        """
+        folded = F.pixel_unshuffle(x, FOLD).contiguous(memory_format=torch.channels_last)
+        out = self.unet(folded.to(self.unet.dtype), mode * 100, return_dict=False)[0]
+        return F.pixel_shuffle(out.float(), FOLD)

@@ -1,0 +1,214 @@
+"""What stands in front, finished masks and finished colours: what the networks are given, and when they are asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from diffvas.pipelines import amodal, completion, content, sight
+from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
+from diffvas.pipelines.colours import colour_input, touch_up
+from diffvas.pipelines.completion import complete
+from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, INPUTS, UNTOLD, finish
+from diffvas.pipelines.front import AWAY, front_input, in_front, pseudo_depth
+from diffvas.pipelines.loading import load_pixel_nets
+from diffvas.pipelines.recall import Recalled
+from diffvas.pipelines.sight import Seen, tell_front
+from diffvas.types import Clip, ObjectTrack
+from factories import FRAMES, HEIGHT, WIDTH, make_scene
+from pixel_nets import model_with_nets, random_nets
+
+T, H, W = 12, 16, 16
+
+
+def moving() -> tuple[np.ndarray, np.ndarray]:
+    """Noise, and a square that a bar hides a part of in some frames."""
+    rng = np.random.default_rng(0)
+    modal = np.zeros((T, H, W), bool)
+    modal[:, 4:12, 4:12] = True
+    modal[5:8, :, 8:] = False
+    return rng.integers(0, 256, (T, H, W, 3), dtype=np.uint8), modal
+
+
+def test_what_front_sees() -> None:
+    rgb, modal = moving()
+    recalled, inside = modal.astype(np.float32) * 0.5, np.ones_like(modal)
+    x = front_input(rgb, modal, recalled, inside).numpy()
+    assert x.shape == (T, 14, H, W) and x.dtype == np.float32 and -1 <= x.min() and x.max() <= 1
+    colours = rgb.transpose(0, 3, 1, 2) / 127.5 - 1
+    for t in (0, 6, T - 1):
+        before, after = max(t - AWAY, 0), min(t + AWAY, T - 1)
+        np.testing.assert_allclose(
+            x[t, [0, 1, 2, 4, 5, 6, 8, 9, 10]], colours[[t, before, after]].reshape(9, H, W), atol=1e-6
+        )
+        np.testing.assert_array_equal(x[t, [3, 7, 11]] > 0, modal[[t, before, after]])
+    np.testing.assert_allclose(x[:, 12], 2 * recalled - 1)
+    assert (x[:, 13] == 1).all()
+    np.testing.assert_array_equal(front_input(rgb, modal, recalled, inside, np.array([6, 2])).numpy(), x[[6, 2]])
+
+
+def test_front_is_a_probability_and_takes_the_place_of_depth() -> None:
+    rgb, modal = moving()
+    seen = Seen(modal, None)
+    told = tell_front(random_nets()["front"], seen, rgb)
+    assert told.front is not None and told.front.shape == modal.shape
+    assert 0 <= told.front.min() and told.front.max() <= 1 and np.ptp(told.front) > 0
+    assert (seen.told, told.told, Seen(modal, np.zeros(modal.shape, np.float32)).told) == (UNTOLD, BY_COLOUR, BY_DEPTH)
+    assert seen.free is None and np.array_equal(told.free, told.front >= 0.5)
+    assert seen.nearness is None and told.nearness is not None and told.nearness.shape == (T, 3, H, W)
+    layers = pseudo_depth(told.front, modal)
+    assert (layers[modal] == 0.5).all() and np.array_equal(layers[~modal], told.front[~modal])
+    again = in_front(random_nets()["front"], rgb, modal, seen.recalled, np.ones_like(modal))
+    np.testing.assert_array_equal(again, told.front)
+
+
+def test_what_is_beyond_the_camera_may_hide_anything() -> None:
+    _, modal = moving()
+    beyond = np.zeros_like(modal)
+    beyond[:, :2] = True
+    told = Seen(modal, None, None, beyond, np.zeros(modal.shape, np.float32))
+    assert told.free is not None and np.array_equal(told.free, beyond)
+    assert (told.known[:, 4] == np.where(beyond, 1, -1)).all()
+
+
+def test_what_finish_sees() -> None:
+    _, modal = moving()
+    depth = np.zeros(modal.shape, np.float32)
+    depth[modal] = 0.5
+    depth[5:8, :, 8:] = 1.0
+    known = Seen(modal, depth).known
+    assert known.shape == (T, INPUTS - 1, H, W) and known.dtype == np.float32 and np.abs(known).max() <= 1
+    np.testing.assert_array_equal(known[:, 0] > 0, modal)
+    hidden = np.zeros((H, W), bool)
+    hidden[5:11, 9:11] = True
+    assert (known[6, 1][hidden] > 0.5).all(), "other frames have seen the object there"
+    assert (known[6, 3][hidden] > 0.5).all(), "and so has the best of them"
+    assert (known[6, 4, :, 8:] == 1).all() and (known[6, 6, :, 9:] == 1).all(), "nearer things are seen there"
+    assert (known[0, 4, :2] == -1).all() and (known[0, 6, :2] < 0).all(), "and there is the background"
+    untold = Seen(modal, None).known
+    assert (untold[:, 4] == 1).all() and not untold[:, 6].any()
+    nothing = Seen(modal & False, depth).known
+    assert np.isfinite(nothing).all()
+
+
+def test_finished_masks_depend_on_all_that_is_known() -> None:
+    _, modal = moving()
+    net, known = random_nets()["finish"], Seen(modal, None).known[:3]
+    soft = np.random.default_rng(0).random((3, H, W)).astype(np.float32)
+    done = finish(net, soft, known, UNTOLD)
+    assert done.shape == (3, H, W) and 0 <= done.min() and done.max() <= 1
+    for other in (finish(net, soft * 0, known, UNTOLD), finish(net, soft, -known, UNTOLD), finish(net, soft, known, 0)):
+        assert np.abs(other - done).max() > 1e-5
+
+
+def clip_and_masks(frames: int) -> tuple[Clip, np.ndarray]:
+    scene = make_scene()
+    times = np.minimum(np.arange(frames) * FRAMES // frames, FRAMES - 1)
+    return Clip(scene.frames_u8[times]), scene.modal_mask(0)[times]
+
+
+@pytest.mark.parametrize("depth", [False, True])
+def test_one_clip_and_a_stream_of_it_give_the_same(depth: bool) -> None:
+    """What the bench does in memory is what ``complete`` does frame by frame."""
+    model = model_with_nets("front", "finish")
+    clip, modal = clip_and_masks(FRAMES)
+    near = np.random.default_rng(0).random(modal.shape).astype(np.float32) if depth else None
+    plan = completion.Plan.of(model, 1, 0)
+    seen = completion.as_seen(model, model.look_at(modal), modal, near, clip.frames_u8)
+    assert seen.told == (BY_DEPTH if depth else BY_COLOUR)
+    soft = completion.soft_masks(model, seen, 1, plan, completion.Meter(None, 1, plan))[0]
+    material = completion.of_arrays(clip, [ObjectTrack(1, modal)], near)
+    timeline = completion.plan_timeline(material.times, (), "all", model.frames)
+    desk = completion.make_desk(model, material, timeline, plan, None)
+    streamed = np.stack([estimate.maps[0] for estimate in amodal.soft_masks(desk, 1)])
+    np.testing.assert_allclose(streamed, soft, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [3, FRAMES, 4 * FRAMES])
+def test_any_length_in_windows(frames: int) -> None:
+    clip, modal = clip_and_masks(frames)
+    result = complete(clip, modal, model=model_with_nets(), samples=2)
+    done = result.objects[0]
+    assert done.amodal_masks.shape == modal.shape and not (modal & ~done.amodal_masks).any()
+    assert done.content_rgba is not None
+    np.testing.assert_array_equal(done.content_rgba[modal][:, :3], clip.frames_u8[modal])
+
+
+def test_who_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``front`` is asked where there is no depth, ``finish`` always, ``colours`` where there is content."""
+    asked: list[str] = []
+    for module, name in ((sight, "in_front"), (amodal, "finish"), (content, "touch_up")):
+        real = getattr(module, name)
+
+        def spy(*args: Any, _real: Any = real, _name: str = name) -> Any:
+            asked.append(_name)
+            return _real(*args)
+
+        monkeypatch.setattr(module, name, spy)
+    clip, modal = clip_and_masks(FRAMES)
+    complete(clip, modal, model=model_with_nets())
+    assert set(asked) == {"in_front", "finish", "touch_up"}
+    asked.clear()
+    depth = np.random.default_rng(0).random(modal.shape).astype(np.float32)
+    complete(clip, modal, model=replace(model_with_nets(), content=None), depth=depth)
+    assert set(asked) == {"finish"}
+
+
+def test_masks_alone_read_colours_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, modal = clip_and_masks(3 * FRAMES)
+    done = [
+        complete(Clip(f), modal, model=replace(model_with_nets(), content=None))
+        for f in (clip.frames_u8, 255 - clip.frames_u8)
+    ]
+    assert not np.array_equal(done[0].objects[0].amodal_masks, done[1].objects[0].amodal_masks)
+
+
+def found_of(size: tuple[int, int]) -> Recalled:
+    rng = np.random.default_rng(1)
+    return Recalled.of_one(rng.random((*size, 10)).astype(np.float32))
+
+
+def test_what_colours_sees_and_changes() -> None:
+    size = (20, 24)
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    amodal_mask, modal = np.zeros(size, bool), np.zeros(size, bool)
+    amodal_mask[4:16, 4:20] = True
+    modal[4:16, 4:10] = True
+    overall, painted = np.full(3, 0.25, np.float32), np.zeros((8, 8, 3), np.float32)
+    found = found_of(size)
+    x = colour_input(frame, modal, amodal_mask, found, painted, overall, size)
+    assert x.shape == (COLOUR_INPUTS, *size)
+    camera = frame.transpose(2, 0, 1) / 127.5 - 1
+    for first in (0, 3, 6):
+        np.testing.assert_allclose(x[first : first + 3][:, modal], camera[:, modal], atol=1e-5)
+        np.testing.assert_allclose(x[first : first + 3][:, ~amodal_mask], -0.5, atol=1e-5)
+    hidden = amodal_mask & ~modal
+    np.testing.assert_allclose(x[:3][:, hidden], 2 * found.colours[hidden].T - 1, atol=1e-5)
+    np.testing.assert_array_equal(x[10:12] > 0, np.stack([modal, amodal_mask]))
+    assert (x[12:] == -1).all()
+    done = touch_up(random_nets()["colours"], frame, modal, amodal_mask, found, painted, overall, (16, 16))
+    assert done.shape == (*size, 3) and 0 <= done.min() and done.max() <= 1
+    assert np.abs(done - found.colours).max() > 1e-4
+
+
+def test_networks_that_lie_beside_a_stage(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    assert load_pixel_nets(tmp_path, "amodal", cpu, torch.float32) == {}
+    random_nets()["finish"].unet.save_pretrained(tmp_path / "finish")
+    (net,) = load_pixel_nets(tmp_path, "amodal", cpu, torch.float32).values()
+    assert net.inputs == INPUTS
+    random_nets()["finish"].unet.save_pretrained(tmp_path / "front")
+    with pytest.raises(ValueError, match=r"model: expected 14 channels to go into .*front, got 8"):
+        load_pixel_nets(tmp_path, "amodal", cpu, torch.float32)
+    (tmp_path / "front" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"model: .*front cannot be loaded"):
+        load_pixel_nets(tmp_path, "amodal", cpu, torch.float32)
+
+
+def test_sizes_of_the_stand_ins() -> None:
+    assert HEIGHT % 4 == WIDTH % 4 == 0
