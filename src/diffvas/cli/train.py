@@ -33,6 +33,16 @@ HELP = """train models; every step resumes by the same command
   diffvas train bundle  --vae runs/vae/vae --content-vae runs/colour_vae/vae --amodal runs/finished \\
                         --content runs/content --out my_model
 
+and the networks on pixels beside the stages, each with examples that are prepared once:
+
+  diffvas train examples --net front   --source scenes --out examples/front
+  diffvas train pixels   --net front   --data examples/front --out runs/front
+  diffvas train examples --net finish  --source scenes --model my_model --front runs/front --out examples/finish
+  diffvas train pixels   --net finish  --data examples/finish --out runs/finish
+  diffvas train examples --net colours --source scenes --model my_model --out examples/colours
+  diffvas train pixels   --net colours --data examples/colours --out runs/colours
+  diffvas train bundle   --model my_model --pixels runs/front runs/finish runs/colours --out my_model
+
 'diffvas train presets' lists the recipes, '--dry-run' shows one resolved and checks its data,
 'diffvas train speed --data CACHE --vae VAE' says what the cache is worth on this machine;
 several GPUs or machines: accelerate launch -m diffvas.cli.main train PRESET ...
@@ -42,14 +52,18 @@ several GPUs or machines: accelerate launch -m diffvas.cli.main train PRESET ...
 STEPS = {
     "vae": (),
     "encode": ("vae",),
-    "bundle": ("vae", "amodal", "content"),
+    "examples": ("net",),
+    "pixels": ("net", "data"),
+    "bundle": (),
     "speed": ("data", "vae"),
     "presets": (),
 }
 # whole numbers that must be above 0; others may be 0
 POSITIVE = {"steps", "accumulate", "save_every", "log_every", "batch", "pixel_frames", "val_clips", "val_steps"}
 POSITIVE |= {"spans", "levels", "widths"}
-FOLDERS = ("data", "val", "start", "model", "vae")
+FOLDERS = ("data", "val", "start", "model", "vae", "front", "pixels")
+CACHE_SIZES = ((128, 256),)
+NETS = ("front", "finish", "colours")
 
 
 def sizes(text: str) -> tuple[tuple[int, int], ...]:
@@ -91,7 +105,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_fields(parser)
     cache = parser.add_argument_group("encode")
     cache.add_argument("--source", default="flat", help="'flat' or a folder of scenes (diffvas world make)")
-    cache.add_argument("--sizes", type=sizes, default=((128, 256),))
+    cache.add_argument("--sizes", type=sizes, default=CACHE_SIZES)
     cache.add_argument("--shards", type=whole_number(1), default=16)
     cache.add_argument("--per-shard", type=whole_number(1), default=16)
     cache.add_argument("--frames", type=whole_number(1), default=25)
@@ -107,7 +121,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cache.add_argument(
         "--tower", type=Path, help="keep the tokens of this folder's image encoder (Stable Video Diffusion)"
     )
+    nets = parser.add_argument_group("examples, pixels")
+    nets.add_argument("--net", choices=NETS, help="the network on pixels")
+    nets.add_argument("--front", type=Path, help="examples for finish: a run of front")
+    nets.add_argument("--workers", type=whole_number(1), default=1, help="processes that prepare examples [1]")
+    nets.add_argument("--clips", type=whole_number(1), default=8, help="examples of a batch [8]")
+    nets.add_argument("--frames-each", type=whole_number(1), default=4, help="frames of each [4]")
     parts = parser.add_argument_group("bundle")
+    parts.add_argument("--pixels", type=Path, nargs="+", help="runs of networks on pixels, put into a copy of --model")
     parts.add_argument("--content-vae", type=Path, help="the VAE of stage 2 (default: --vae)")
     parts.add_argument("--amodal", type=Path, nargs="+", help="a run of stage 1, or several to be averaged")
     parts.add_argument("--content", type=Path, help="a run of stage 2")
@@ -176,15 +197,21 @@ def check(args: argparse.Namespace) -> None:
             + nearest(args.what, known)
         )
     needed = ("data",) if args.what not in STEPS else STEPS[args.what]
+    if args.what == "bundle":
+        needed = ("model", "pixels") if args.pixels else ("vae", "amodal", "content")
+    elif args.what == "examples" and args.net != "front":
+        needed = ("net", "model", "front") if args.net == "finish" else ("net", "model")
     for name in needed:
         if not getattr(args, name):
             raise UsageError(f"argument --{name}: expected one with 'diffvas train {args.what}', got none")
     for name in dict.fromkeys((*needed, *FOLDERS, "scenes", "content_vae", "tower")):
         value = getattr(args, name)
+        if name == "net":
+            continue
         for path in value if isinstance(value, list) else [value] if value else []:
             if not Path(path).is_dir() and not (name == "model" and path == "tiny"):
                 raise UsageError(f"argument --{name.replace('_', '-')}: expected an existing folder, got '{path}'")
-    if args.what == "encode" and args.source != "flat" and not Path(args.source).is_dir():
+    if args.what in ("encode", "examples") and args.source != "flat" and not Path(args.source).is_dir():
         raise UsageError(f"argument --source: expected 'flat' or an existing folder, got '{args.source}'")
     if args.what in ("presets", "speed") or args.dry_run:
         return
@@ -207,6 +234,7 @@ def run(args: argparse.Namespace) -> int:
     """Run one step or recipe."""
     check(args)
     steps = {"vae": train_vae, "encode": encode, "bundle": bundle, "speed": speed, "presets": list_presets}
+    steps |= {"examples": prepare_examples, "pixels": train_pixels}
     prog = f"diffvas train {args.what}"
     try:
         with options_named(args):
@@ -404,7 +432,59 @@ def load_tower(folder: Path | None) -> Any:
         raise ValueError(f"tower: expected a folder with an image_encoder, got {folder}") from error
 
 
+def prepare_examples(args: argparse.Namespace) -> None:
+    from diffvas.train.pixel_material import MAKERS
+    from diffvas.train.pixels import ExampleConfig, prepare
+
+    config = ExampleConfig(
+        args.net,
+        args.source,
+        args.sizes[0] if args.sizes != CACHE_SIZES else (96, 96),
+        args.shards,
+        args.per_shard,
+        args.frames,
+        args.seed or 0,
+        spoil=not args.exact,
+        model=str(args.model or ""),
+        front=str(args.front / "net") if args.front else "",
+    )
+    with StageProgress() as progress:
+        prepare(config, MAKERS[args.net], args.out, args.workers, lambda n, all_: progress("shards", n, all_))
+    print(f"{args.out}: ready for diffvas train pixels --net {args.net} --data {args.out}")
+
+
+def train_pixels(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from diffvas.train.pixels import LOOP
+    from diffvas.train.pixels import train_pixels as start
+    from diffvas.train.settings import LoopConfig
+
+    loop = replace(LOOP, **{k: v for k, v in changes(args).items() if k in LoopConfig.__dataclass_fields__})
+    data = [Path(folder) for folder in args.data]
+    with shown(args.net) as report:
+        start(
+            args.net,
+            data,
+            args.out,
+            loop,
+            weights=args.weights or (),
+            clips=args.clips,
+            frames=args.frames_each,
+            start=Path(args.start) if args.start else None,
+            report=report,
+        )
+    print(f"{args.out}: ready for diffvas train bundle --pixels {args.out}")
+
+
 def bundle(args: argparse.Namespace) -> None:
+    if args.pixels:
+        from diffvas.pipelines.loading import stage_folders
+        from diffvas.train.bundle import add_nets
+
+        add_nets(stage_folders(args.model)["amodal"].parent, args.pixels, args.out)
+        print(f"{args.out}: ready for diffvas complete --model {args.out}")
+        return
     from diffvas.train.bundle import save_model
     from diffvas.train.cache import load_vae
 

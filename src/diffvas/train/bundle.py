@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 
+from diffvas.diffusion.pixel_net import PixelNet
+from diffvas.pipelines.loading import PIXEL_NETS
 from diffvas.train.cache import load_vae
 from diffvas.train.denoiser import WEIGHTS, Denoiser, as_pipeline, load_run
+from diffvas.train.pixels import RECIPES
 
 # area: pixels per frame the model works at; focus: see ``focus.follow``; depth_rule: see ``order.py``;
 # memory, votes: see ``shape_memory.py``; halo: see ``pixels.trim_halo``; spread: see ``uncertainty``;
@@ -34,6 +37,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "content": {"steps": 1, "samples": 1, "guidance": 1.0, "detail": 0.15, "recall": True},
 }
+# what changes with networks on pixels: decoded masks need no votes beside them, and no rim has to be cut off
+WITH_NETS: dict[str, dict[str, Any]] = {"amodal": {"threshold": 0.5, "votes": 0.0, "halo": 0.0}, "content": {}}
 
 
 def save_model(
@@ -58,8 +63,7 @@ def save_model(
     for stage, folders in several.items():
         for run in folders:
             check_run(stage, run)
-    if out.exists() and not (out / "amodal" / "model_index.json").is_file() and (out.is_file() or any(out.iterdir())):
-        raise ValueError(f"out: expected a new folder or a model to replace, got {out} with something else")
+    check_place(out)
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     for stage, folders in several.items():
@@ -69,7 +73,50 @@ def save_model(
         pipe.save_pretrained(temporary / stage)
         if stage != "amodal" and vaes[stage] == vaes["amodal"]:
             shutil.rmtree(temporary / stage / "vae")
-    # where a part lay on the machine it was trained on is nobody's business
+    replace_model(temporary, out)
+
+
+def add_nets(model: Path, runs: Sequence[Path], out: Path, defaults: dict[str, dict[str, Any]] | None = None) -> None:
+    """Write a copy of a model with networks on pixels beside its stages, fp16 safetensors.
+
+    Args:
+        model: a folder with ``amodal`` and ``content``; may be ``out`` itself. runs: of ``train_pixels``, one for each
+            network. defaults: stage -> settings that change with them; ``WITH_NETS`` where None.
+
+    Raises:
+        ValueError: a folder that is no such run, or ``out`` is something else than a model.
+    """
+    found: dict[str, Path] = {}
+    for run in runs:
+        config = run / "config.json"
+        net = json.loads(config.read_text()).get("preset") if config.is_file() else None
+        if net not in RECIPES or not (run / "net" / "config.json").is_file():
+            raise ValueError(f"pixels: expected a run of one of {', '.join(RECIPES)}, got {run}")
+        found[net] = run / "net"
+    check_place(out)
+    temporary = out.with_name(f".{out.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(model, temporary)
+    for stage, nets in PIXEL_NETS.items():
+        for net in nets:
+            if net in found:
+                shutil.rmtree(temporary / stage / net, ignore_errors=True)
+                PixelNet.load(found[net], torch.float16).unet.save_pretrained(temporary / stage / net)
+        index = temporary / stage / "model_index.json"
+        settings = json.loads(index.read_text())
+        settings["defaults"] |= (WITH_NETS if defaults is None else defaults).get(stage, {})
+        index.write_text(json.dumps(settings, indent=2) + "\n")
+    replace_model(temporary, out)
+
+
+def check_place(out: Path) -> None:
+    """Raise ValueError where ``out`` is something else than a model, which would have to go."""
+    if out.exists() and not (out / "amodal" / "model_index.json").is_file() and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"out: expected a new folder or a model to replace, got {out} with something else")
+
+
+def replace_model(temporary: Path, out: Path) -> None:
+    """Give a finished folder its name; cards stay, and where parts lay on the machine they were made on goes."""
     for config in temporary.rglob("config.json"):
         settings = json.loads(config.read_text())
         if settings.pop("_name_or_path", None) is not None:

@@ -1,0 +1,279 @@
+"""Examples for the networks that work on pixels: what the pipelines hand to them, and the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from diffvas import arrays
+from diffvas.data.augment import spoil_depth, spoil_mask
+from diffvas.data.examples import SceneSource, choose_object, open_scenes, random_boxes, relative_depth
+from diffvas.diffusion.pixel_net import PixelNet
+from diffvas.focus import crop_each
+from diffvas.order import may_be_hidden
+from diffvas.pipelines.colours import colour_input
+from diffvas.pipelines.drawing import draw_latents
+from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
+from diffvas.pipelines.front import in_front
+from diffvas.pipelines.loading import CompletionModel, load_pipelines
+from diffvas.pipelines.pixels import match_visible
+from diffvas.pipelines.recall import Moment, fill, look
+from diffvas.pipelines.sight import Seen
+from diffvas.pipelines.timeline import Motion
+from diffvas.train.pixels import ExampleConfig, Make
+from diffvas.types import F32, U8, Bool
+from diffvas.world.clip import SceneClip
+
+LEAST_SEEN = 40  # pixels of an object that must be seen somewhere in an example
+REACH = 12  # frames on either side that recall looks at, as ``content.Album`` does
+RARE = 0.15  # how often frames in which nothing is hidden are drawn, beside the others
+
+
+@dataclass(frozen=True, eq=False)
+class PixelExample:
+    """One object of one scene in boxes that follow it.
+
+    Attributes:
+        rgb, alone: (T, h, w, 3) uint8, what the camera sees, and the object alone on white. modal, amodal: (T, h, w)
+            bool; ``modal`` may carry a tracker's faults. inside: what is in the frame. room: where something at least
+            as near as the object is seen, by the exact depth. depth: (T, h, w) float32 in [0, 1], 1 = near.
+    """
+
+    rgb: U8
+    alone: U8
+    modal: Bool
+    amodal: Bool
+    inside: Bool
+    room: Bool
+    depth: F32
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """(T,) float32, how often each frame is drawn."""
+        hidden = (self.amodal & ~self.modal).sum((1, 2)) >= 16
+        return torch.from_numpy(np.where(hidden, 1.0, RARE).astype(np.float32))
+
+
+@lru_cache(maxsize=2)
+def _scenes(source: str, frames: int) -> SceneSource:
+    return open_scenes(source, frames, colour=True, split="train")
+
+
+def draw_pixels(config: ExampleConfig, key: list[int]) -> tuple[PixelExample, np.random.Generator]:
+    """Example ``key``, and the generator for what is drawn of it further.
+
+    Raises:
+        ValueError: the source has no usable object.
+    """
+    scenes = _scenes(config.source, config.frames)
+    for attempt in range(100):
+        for_scene, for_example = np.random.SeedSequence([*key, attempt]).spawn(2)
+        rng = np.random.default_rng(for_example)
+        scene = scenes(for_scene)
+        index = choose_object(scene, rng)
+        example = None if index is None else cut_out(scene, index, rng, config.size, config.spoil)
+        if example is not None and example.modal.any(0).sum() >= LEAST_SEEN:
+            return example, rng
+    raise ValueError(f"source: no usable object in 100 scenes of {config.source}")
+
+
+def cut_out(
+    scene: SceneClip, index: int, rng: np.random.Generator, size: tuple[int, int], spoil: bool
+) -> PixelExample | None:
+    """Object ``index`` in boxes that follow it, spoilt where asked; None where it is never visible."""
+    modal, amodal = scene.modal_mask(index), scene.amodal_masks[index]
+    if not modal.any():
+        return None
+    room = may_be_hidden(relative_depth(scene.depth), modal)
+    boxes = random_boxes(modal, size, rng)
+
+    def masks(full: Bool) -> Bool:
+        return np.asarray(crop_each(boxes, full, size, arrays.resize_masks_area) >= 0.5)
+
+    small, whole, inside = masks(modal), masks(amodal), masks(np.ones_like(modal))
+    if not small.any():
+        return None
+    depth = relative_depth(crop_each(boxes, scene.depth, size, arrays.resize_float))
+    rgb, alone = (
+        crop_each(boxes, images, size, arrays.resize_u8) for images in (scene.frames_u8, scene.amodal_rgb_u8[index])
+    )
+    whole |= small
+    alone = arrays.composite_on_white(alone, whole)
+    if spoil:
+        small, depth = spoil_mask(small, rng), spoil_depth(depth, rng)
+        rgb, alone = spoil_colours(rgb, alone, rng)
+        alone = arrays.composite_on_white(alone, whole)
+    return PixelExample(rgb, alone, small, whole, inside, masks(room), depth)
+
+
+def spoil_colours(rgb: U8, alone: U8, rng: np.random.Generator) -> tuple[U8, U8]:
+    """Both stacks of pictures in other colours, alike; now and then grey, blurred, or with a camera's noise."""
+    both = np.concatenate([rgb, alone]).astype(np.float32)
+    if rng.random() < 0.5:
+        both = both[..., rng.permutation(3)]
+    grey = both.mean(-1, keepdims=True)
+    saturation = 0.0 if rng.random() < 0.08 else float(rng.uniform(0.4, 1.8))
+    both = grey + (both - grey) * saturation
+    both = 128 + (both - 128) * rng.uniform(0.6, 1.3) + rng.uniform(-30, 30)
+    if rng.random() < 0.3:
+        sigma = float(rng.uniform(0.4, 1.0))
+        both = np.stack([cv2.GaussianBlur(one, (0, 0), sigma) for one in both])
+    out = both[: len(rgb)]
+    if rng.random() < 0.3:
+        out = out + rng.normal(0, rng.uniform(1, 8), out.shape).astype(np.float32)
+    return tuple(np.clip(part, 0, 255).astype(np.uint8) for part in (out, both[len(rgb) :]))  # type: ignore[return-value]
+
+
+def pack_bits(mask: Bool) -> torch.Tensor:
+    """(..., W) bool -> (..., W/8) packed uint8."""
+    return torch.from_numpy(np.packbits(mask, axis=-1))
+
+
+def front_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
+    """For ``front``: everything that the network sees, and where something nearer is."""
+    example, _ = draw_pixels(config, key)
+    recalled = Seen(example.modal, None, example.inside).recalled
+    return {
+        "rgb": torch.from_numpy(np.ascontiguousarray(example.rgb)),
+        "recalled": torch.from_numpy((recalled * 255).round().astype(np.uint8)),
+        **{name: pack_bits(getattr(example, name)) for name in ("modal", "amodal", "inside", "room")},
+        "weight": example.weight,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# finished masks
+
+COLOUR_FRAMES = 6  # of an example for ``colours``
+CHUNKS = 2  # of frames that are decoded of an example
+SHARES = {BY_DEPTH: 0.5, BY_COLOUR: 0.4, UNTOLD: 0.1}  # how often each is drawn
+
+
+@lru_cache(maxsize=1)
+def _model(name: str) -> CompletionModel:
+    return load_pipelines(name, "cpu", content=False)
+
+
+@lru_cache(maxsize=1)
+def _whole_model(name: str) -> CompletionModel:
+    return load_pipelines(name, "cpu")
+
+
+@lru_cache(maxsize=1)
+def _front(folder: str) -> PixelNet:
+    return PixelNet.load(Path(folder), torch.bfloat16)
+
+
+def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
+    """For ``finish``: two chunks of frames as the decoder gives them, with stage 1 as the pipelines run it."""
+    example, rng = draw_pixels(config, key)
+    mode = int(rng.choice(list(SHARES), p=list(SHARES.values())))
+    seen = Seen(example.modal, example.depth if mode == BY_DEPTH else None, example.inside)
+    if mode == BY_COLOUR:
+        front = in_front(_front(config.front), example.rgb, example.modal, seen.recalled, example.inside)
+        seen = Seen(example.modal, None, example.inside, front=front)
+    model = _model(config.model)
+    weight = example.weight.numpy()
+    chunk = min(int(model.amodal.config.defaults["decode_chunk"]), len(weight))
+    starts = np.arange(0, len(weight) - chunk + 1, chunk)
+    worth = np.array([weight[start : start + chunk].sum(dtype=np.float64) for start in starts])
+    chosen = rng.choice(starts, min(CHUNKS, len(starts)), replace=False, p=worth / worth.sum())
+    at = np.concatenate([np.arange(start, start + chunk) for start in np.sort(chosen)])
+    keys = [(*key, 0, 0)[:5]]
+    latents = draw_latents(
+        model.amodal,
+        seen.condition(memory=model.memory),
+        seen.nearness,
+        keys[0],
+        keys,
+        model.amodal.sampling(),
+        lambda: None,
+    )
+    soft = model.amodal.decode(next(iter(latents))[torch.from_numpy(at)]).mean(1).numpy()
+    maps = np.concatenate([2 * soft[:, None] - 1, seen.known[at]], 1)
+    return {
+        "maps": torch.from_numpy(((maps + 1) * 127.5).round().clip(0, 255).astype(np.uint8)),
+        "mode": torch.tensor([mode]),
+        **{name: pack_bits(getattr(example, name)[at]) for name in ("modal", "amodal")},
+        "weight": example.weight[torch.from_numpy(at)],
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# finished colours
+
+
+def colours_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
+    """For ``colours``: some frames with what recall finds on true masks, and the object's true colours."""
+    scenes = _scenes(config.source, config.frames)
+    for attempt in range(100):
+        for_scene, for_example = np.random.SeedSequence([*key, attempt]).spawn(2)
+        rng = np.random.default_rng(for_example)
+        scene = scenes(for_scene)
+        index = choose_object(scene, rng)
+        if index is None:
+            continue
+        modal, amodal = scene.modal_mask(index), scene.amodal_masks[index]
+        hidden = (amodal & ~modal).sum((1, 2)) >= 16
+        if hidden.any() and modal.any(0).sum() >= LEAST_SEEN:
+            return _colours(config, scene, index, hidden, key, rng)
+    raise ValueError(f"source: no usable object in 100 scenes of {config.source}")
+
+
+def _colours(
+    config: ExampleConfig, scene: SceneClip, index: int, hidden: Bool, key: list[int], rng: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    model = _whole_model(config.model)
+    modal, amodal = scene.modal_mask(index), scene.amodal_masks[index]
+    frames, alone = scene.frames_u8, scene.amodal_rgb_u8[index]
+    if config.spoil:
+        frames, alone = spoil_colours(frames, alone, rng)
+    boxes = random_boxes(modal, config.size, rng)
+    motion = Motion((modal.shape[1], modal.shape[2]), [1])
+    for image, on in zip(frames, modal, strict=True):
+        motion.add(image, [on])
+    cut = [[box.crop(x[t : t + 1])[0] for x in (frames, modal, amodal)] for t, box in enumerate(boxes)]
+    paths = motion.paths()[1]
+    moments = [
+        Moment(float(t), (float(paths[t, 0]), float(paths[t, 1])), (box.left, box.top)) for t, box in enumerate(boxes)
+    ]
+    others = [view[0] for view in (look(*c, m) for c, m in zip(cut, moments, strict=True)) if view is not None]
+    small = [arrays.resize_masks_area(c[1][None], config.size)[0] >= 0.5 for c in cut]
+    whole = [(arrays.resize_masks_area(c[2][None], config.size)[0] >= 0.5) | m for c, m in zip(cut, small, strict=True)]
+    rgb = np.concatenate([arrays.resize_u8(c[0][None], config.size) for c in cut])
+    on, all_ = np.stack(small), np.stack(whole)
+    overall = rgb[on].mean(0).astype(np.float32) / 255 if on.any() else np.full(3, 0.5, np.float32)
+    at = rng.permutation(np.flatnonzero(hidden))[:COLOUR_FRAMES]
+    a = arrays.to_signed(arrays.composite_on_white(rgb, on))
+    keys = [(*key, 0, 0)[:5]]
+    pipe = model.content
+    assert pipe is not None
+    latents = draw_latents(pipe, a, arrays.masks_to_signed(all_), keys[0], keys, pipe.sampling(), lambda: None)
+    raw = pipe.decode(next(iter(latents))[torch.from_numpy(at)]).permute(0, 2, 3, 1).numpy()
+    colours = rgb[at].astype(np.float32) / 255
+    pictures = match_visible(raw, colours, on[at], all_[at], float(model.detail or 0.0), overall)
+    inputs, truths, counts = [], [], []
+    for picture, t in zip(pictures, at.tolist(), strict=True):
+        near = [view for view in others if abs(view.time - t) <= REACH]
+        found = fill(picture, *cut[t], moments[t], near, overall)
+        inputs.append(colour_input(*cut[t], found, picture, overall, config.size))
+        share = arrays.resize_masks_area(cut[t][2][None], config.size)[0]
+        masked = (boxes[t].crop(alone[t : t + 1])[0] * cut[t][2][..., None]).astype(np.float32).transpose(2, 0, 1)
+        truths.append(arrays.resize_float(np.ascontiguousarray(masked), config.size) / np.maximum(share, 0.1))
+        counts.append(arrays.resize_masks_area((cut[t][2] & ~cut[t][1])[None], config.size)[0] >= 0.5)
+    pad = [0] * (COLOUR_FRAMES - len(at))
+    order = [*range(len(at)), *pad]
+    return {
+        "maps": torch.from_numpy(((np.stack(inputs) + 1) * 127.5).round().clip(0, 255).astype(np.uint8))[order],
+        "truth": torch.from_numpy(np.stack(truths).round().clip(0, 255).astype(np.uint8))[order],
+        "hidden": pack_bits(np.stack(counts))[order],
+        "weight": torch.tensor([1.0] * len(at) + [0.0] * len(pad)),
+    }
+
+
+MAKERS: dict[str, Make] = {"front": front_example, "finish": finish_example, "colours": colours_example}
