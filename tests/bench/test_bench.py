@@ -70,6 +70,28 @@ def test_overlay_hides_a_share_and_keeps_the_truth() -> None:
     np.testing.assert_array_equal(again.modal, made[2].modal)
 
 
+def test_overlay_paints_the_occluders_into_the_frames(tmp_path: Path) -> None:
+    masks = silhouette()
+    (tmp_path / "thing" / "masks").mkdir(parents=True)
+    size = (masks.shape[1], masks.shape[2])
+    assert overlay.read_pictures(tmp_path / "thing" / "masks", len(masks), size) is None
+    frames = tmp_path / "thing" / "frames"
+    frames.mkdir()
+    for t in range(len(masks)):
+        Image.new("RGB", (2 * size[1], 2 * size[0]), (1, 2, 3)).save(frames / f"{t:05d}.png")
+    pictures = overlay.read_pictures(tmp_path / "thing" / "masks", len(masks), size)
+    assert pictures is not None and pictures.shape == (*masks.shape, 3) and (pictures == [1, 2, 3]).all()
+    plain, seen = (overlay.overlay_case(masks, "thing", 2, pictures=p) for p in (None, pictures))
+    np.testing.assert_array_equal(plain.modal, seen.modal)
+    np.testing.assert_array_equal(plain.depth, seen.depth)
+    assert plain.frames_u8 is None
+    hidden, changed = masks & ~seen.modal, (seen.frames_u8 != pictures).any(-1)
+    assert changed[hidden].mean() > 0.95 and not changed[seen.modal].any()
+    (frames / "00000.png").unlink()
+    with pytest.raises(ValueError, match="masks: expected 9 frames or more in .*frames', got 8"):
+        overlay.read_pictures(tmp_path / "thing" / "masks", len(masks), size)
+
+
 def test_boxes_bridge_empty_frames() -> None:
     masks = np.zeros((4, 20, 30), bool)
     masks[1, 5:10, 10:20] = True

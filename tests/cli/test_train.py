@@ -87,6 +87,20 @@ BAD = {
         "bundle --out x --vae empty --content-vae no --amodal empty --content empty",
         "--content-vae: expected an existing folder, got 'no'",
     ),
+    "examples for what": ("examples --out x", "--net: expected one with 'diffvas train examples', got none"),
+    "no such net": ("pixels --out x --data empty --net nose", "--net"),
+    "finish without front": (
+        "examples --net finish --model tiny --out x",
+        "--front: expected one with 'diffvas train examples', got none",
+    ),
+    "colours of no model": ("examples --net colours --out x", "--model: expected one with 'diffvas train examples'"),
+    "no examples": ("pixels --net front --out x", "--data: expected one with 'diffvas train pixels', got none"),
+    "examples of nothing": (
+        "pixels --net front --data empty --out x",
+        "--data: expected examples for front in empty, got none",
+    ),
+    "nets for no model": ("bundle --pixels empty --out x", "--model: expected one with 'diffvas train bundle'"),
+    "no nets": ("bundle --pixels empty --model tiny --out x", "--pixels: expected a run of one of front, finish"),
     "half a bundle": ("bundle --out x --vae empty --amodal empty", "--content: expected one with"),
     "bundle of nothing": ("bundle --out x --vae empty --amodal empty --content empty", "--vae: expected a folder with"),
 }
@@ -150,6 +164,13 @@ def test_from_scenes_to_a_model(place: Path, capsys: pytest.CaptureFixture[str])
     assert status == 2 and "argument --out: expected a new folder or a model to replace" in shown
     assert run("bundle --vae vae --amodal amodal --content content --out model")[0] == 0
     assert listing(place / "full") == ["thesis.txt"]
+    assert run("examples --net front --sizes 32x32 --frames 3 --shards 1 --per-shard 1 --out front_data")[0] == 0
+    pixels = "pixels --net front --data front_data --steps 1 --clips 1 --frames-each 1 --precision fp32 --out front"
+    status, shown = run(pixels)
+    assert status == 0 and "step 1/1  loss " in shown
+    assert run("bundle --model model --pixels front --out with_front")[0] == 0
+    assert (place / "with_front" / "amodal" / "front" / "config.json").exists()
+    assert not (place / "model" / "amodal" / "front").exists()
     assert (place / "model" / "content" / "model_index.json").exists()
 
 

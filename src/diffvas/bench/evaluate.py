@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
             results[Row(HULL_BEHIND)] = Result(strict_frames(hull, case.amodal, case.modal), float("nan"))
             room = behind if model.depth_rule else None
         if model.memory:
-            told = cut_each(boxes, seen.recalled, VOTE_LEVEL * HINT, case.modal, room, halo=halo)
+            told = cut_each(boxes, replace(seen, front=None).recalled, VOTE_LEVEL * HINT, case.modal, room, halo=halo)
             results[Row(VOTES, depth_name)] = Result(strict_frames(told, case.amodal, case.modal), float("nan"))
         for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
             group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]

@@ -12,7 +12,7 @@ from diffvas.bench.cases import Case, hides_enough, named_rng
 from diffvas.data.examples import relative_depth
 from diffvas.masks import read_masks
 from diffvas.video import list_images, open_image
-from diffvas.world.flat import Actor, draw, sample_actor
+from diffvas.world.flat import Actor, draw, paint, sample_actor
 from diffvas.world.outlines import OCCLUDERS
 
 Array = np.ndarray
@@ -64,6 +64,22 @@ def read_silhouette(folder: str | Path, frames: int | None = None) -> Array:
     return masks
 
 
+def read_pictures(folder: str | Path, count: int, size: tuple[int, int]) -> Array | None:
+    """(count, *size, 3) uint8: the camera's frames in a folder ``frames`` beside that of the masks; None without one.
+
+    Raises:
+        ValueError: fewer frames than masks, or some that cannot be read.
+    """
+    place = Path(folder).resolve().parent / "frames"
+    if not place.is_dir():
+        return None
+    files = list_images(place)
+    if len(files) < count:
+        raise ValueError(f"masks: expected {count} frames or more in '{place}', got {len(files)}")
+    pictures = (np.asarray(open_image(file).convert("RGB"), np.uint8) for file in files[:count])
+    return np.concatenate([arrays.resize_u8(picture[None], size) for picture in pictures])
+
+
 def boxes(masks: Array) -> Array:
     """(T, 4) float: centre x, centre y, width, height of each frame's mask; empty frames take the nearest frame's."""
     out = np.full((len(masks), 4), np.nan)
@@ -94,8 +110,8 @@ def sample_occluders(rng: np.random.Generator, masks: Array) -> list[Actor]:
     return actors
 
 
-def cover(masks: Array, rng: np.random.Generator) -> Array | None:
-    """(T, H, W) bool, where occluders are; None where they hide too little of the object, or too much."""
+def cover(masks: Array, rng: np.random.Generator) -> tuple[Array, list[Actor]] | None:
+    """(T, H, W) bool, where occluders are, and these; None where they hide too little of the object, or too much."""
     frames, size = len(masks), masks.shape[1:]
     actors = sample_occluders(rng, masks)
     covered = np.zeros(masks.shape, bool)
@@ -105,7 +121,20 @@ def cover(masks: Array, rng: np.random.Generator) -> Array | None:
     modal = masks & ~covered
     share = 1.0 - modal.sum() / masks.sum()
     fits = HIDDEN_RANGE[0] <= share <= HIDDEN_RANGE[1] and (modal.sum((1, 2)) > 20).sum() >= 3
-    return covered if fits and hides_enough(modal, masks).any() else None
+    return (covered, actors) if fits and hides_enough(modal, masks).any() else None
+
+
+def paint_over(pictures: Array, actors: list[Actor]) -> Array:
+    """The camera's frames (T, H, W, 3) uint8 with the occluders in them."""
+    out = pictures.copy()
+    size = (out.shape[1], out.shape[2])
+    for t in range(len(out)):
+        for actor in actors:
+            mask, parts = draw(actor, t, len(out), size, True)
+            assert parts is not None
+            on = mask.astype(bool)
+            out[t][on] = paint(actor, t, size, parts)[on]
+    return out
 
 
 def layered_depth(rng: np.random.Generator, masks: Array, covered: Array) -> Array:
@@ -119,16 +148,19 @@ def layered_depth(rng: np.random.Generator, masks: Array, covered: Array) -> Arr
     return relative_depth(depth)
 
 
-def overlay_case(masks: Array, name: str, number: int, seed: int = 0) -> Case | None:
+def overlay_case(masks: Array, name: str, number: int, seed: int = 0, pictures: Array | None = None) -> Case | None:
     """The silhouette under the occluders of ``number``; None where ``ATTEMPTS`` draws gave none that fit.
 
     Args:
         masks: (T, H, W) bool, taken as the amodal truth. name: of the silhouette. number: which occluders.
+        pictures: (T, H, W, 3) uint8, the camera's frames, for models that tell from colours what stands in front.
     """
     for attempt in range(ATTEMPTS):
         rng = named_rng(seed, name, number, attempt)
-        covered = cover(masks, rng)
-        if covered is not None:
+        found = cover(masks, rng)
+        if found is not None:
+            covered, actors = found
             depth = layered_depth(rng, masks, covered)
-            return Case(f"{name}/{number}", f"{name}/{number}", name, masks & ~covered, masks, depth)
+            frames = None if pictures is None else paint_over(pictures, actors)
+            return Case(f"{name}/{number}", f"{name}/{number}", name, masks & ~covered, masks, depth, frames)
     return None

@@ -27,7 +27,8 @@ frames; mIoU_occ, the IoU of the hidden part, over every frame with 0.05 % of it
 more, a total miss counting 0. Brackets are 95 % bootstrap intervals over clips.
 
   eval scenes DIR           rendered scenes (of `diffvas world make`)
-  eval overlay MASKS_DIR..  masks of real objects in full view, hidden by moving synthetic shapes
+  eval overlay MASKS_DIR..  masks of real objects in full view, hidden by moving synthetic shapes;
+                            without depth, a folder `frames` beside the masks says what is in front
 
 A decoding like 3x8 is the mean of 8 samples of 3 Euler steps each; 3x1 is the first of them; 3x8@1.5
 has a guidance of its own."""
@@ -126,14 +127,18 @@ def _scene_sources(args: argparse.Namespace) -> list[Callable[[], list[Case]]]:
 
 def _overlay_sources(args: argparse.Namespace) -> list[Callable[[], list[Case]]]:
     """One per silhouette and occlusion; the masks are read at once, so that bad ones are found before the work."""
-    from diffvas.bench.overlay import overlay_case, read_silhouette, silhouette_names
+    from diffvas.bench.overlay import overlay_case, read_pictures, read_silhouette, silhouette_names
 
     folders = [Path(folder) for folder in args.folders]
     with blame("MASKS_DIR"):
         silhouettes = [read_silhouette(folder, args.frames) for folder in folders]
+        pictures = [
+            read_pictures(folder, len(masks), masks.shape[1:]) if args.depth != "given" else None
+            for folder, masks in zip(folders, silhouettes, strict=True)
+        ]
 
     def cases(index: int, number: int) -> list[Case]:
-        case = overlay_case(silhouettes[index], names[index], number, args.seed)
+        case = overlay_case(silhouettes[index], names[index], number, args.seed, pictures[index])
         return [] if case is None else [case]
 
     names = silhouette_names(folders)

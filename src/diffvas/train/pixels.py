@@ -278,7 +278,7 @@ class Recipe:
 RECIPES = {
     "front": Recipe(FRONT_INPUTS, 1, (40, 56, 80), look_front, front_loss),
     "finish": Recipe(FINISH_INPUTS, 1, (48, 64, 96), look_finish, finish_loss),
-    "colours": Recipe(COLOUR_INPUTS, 3, (48, 64, 96), look_colours, colours_loss),
+    "colours": Recipe(COLOUR_INPUTS, 3, (40, 56, 80), look_colours, colours_loss),
 }
 
 
