@@ -9,8 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,10 @@ from diffvas.pipelines.partial import partial_folder
 from diffvas.types import Clip, ObjectTrack
 from diffvas.video import read_clip, write_mp4
 from factories import tiny_model
+from pixel_nets import model_with_nets
+
+if TYPE_CHECKING:
+    from diffvas.pipelines.loading import CompletionModel
 
 HEIGHT, WIDTH = 32, 64
 
@@ -63,6 +68,7 @@ def run(source: Path, masks: Path, out: Path, **options: Any) -> job_module.Repo
     return complete_video(source, masks, out, model=tiny_model(), options=JobOptions(**options))
 
 
+@pytest.mark.parametrize("model", [tiny_model, model_with_nets], ids=["stages", "with networks on pixels"])
 @pytest.mark.parametrize(
     ("frames", "options"),
     [
@@ -73,13 +79,16 @@ def run(source: Path, masks: Path, out: Path, **options: Any) -> job_module.Repo
         (23, {"samples": 3, "output": "best", "model_fps": 8.0}),
     ],
 )
-def test_the_same_as_in_memory(frames: int, options: dict[str, Any], tmp_path: Path) -> None:
+def test_the_same_as_in_memory(
+    model: Callable[[], CompletionModel], frames: int, options: dict[str, Any], tmp_path: Path
+) -> None:
     """The stream from files to files, against arrays in memory: byte for byte, all files."""
     source, masks = write_inputs(tmp_path, frames)
-    report = run(source, masks, tmp_path / "out", shots="none", **options)
+    how = JobOptions(shots="none", **options)
+    report = complete_video(source, masks, tmp_path / "out", model=model(), options=how)
     _, labels = moving(frames)
     tracks = [ObjectTrack(i, labels == i) for i in (1, 2)]
-    save_completion(complete(read_clip(source), tracks, model=tiny_model(), **options), tmp_path / "plain")
+    save_completion(complete(read_clip(source), tracks, model=model(), **options), tmp_path / "plain")
     assert files_of(tmp_path / "out") == files_of(tmp_path / "plain")
     assert not partial_folder(tmp_path / "out").exists()
     assert (report.num_frames, report.ids, report.shots) == (frames, (1, 2), 1)
@@ -170,6 +179,17 @@ def test_resuming_computes_nothing_twice(tmp_path: Path, monkeypatch: pytest.Mon
     complete_video(source, masks, tmp_path / "out", model=tiny_model())
     # the window that was interrupted before it was on the shelf is drawn again
     assert whole <= first + len(calls) <= whole + 1
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("stage", "least"), [("amodal", 1), ("amodal", 3), ("content", 2), ("write", 20)])
+def test_networks_on_pixels_resume_too(stage: str, least: int, tmp_path: Path) -> None:
+    """Colours are read again for windows whose latents are there already."""
+    source, masks = write_inputs(tmp_path, 20)
+    complete_video(source, masks, tmp_path / "whole", model=model_with_nets())
+    with pytest.raises(StopError):
+        complete_video(source, masks, tmp_path / "out", model=model_with_nets(), progress=stop_after(stage, least))
+    complete_video(source, masks, tmp_path / "out", model=model_with_nets())
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 

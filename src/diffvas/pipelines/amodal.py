@@ -78,6 +78,9 @@ def _soft_run(desk: Desk, object_id: int, number: int, first: int, reader: Reade
         return sights[window.number]
 
     def draw(window: Window) -> torch.Tensor:
+        if reader is not None:
+            see(window)  # frames are read in the order of the windows, also of those whose latents are there already
+
         def work() -> torch.Tensor:
             sight = see(window)
             a, b = sight.seen.condition(memory=desk.model.memory), sight.seen.nearness

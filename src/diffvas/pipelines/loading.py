@@ -305,7 +305,9 @@ def as_model(
         spread=not faithful and bool(first.get("spread", False)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),
-        **(nets or {}),
+        front=(nets or {}).get("front"),
+        finish=(nets or {}).get("finish"),
+        colours=(nets or {}).get("colours"),
         behaviour=behaviour,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,7 +127,8 @@ class Seen:
         """(n, 7, h, w) float32 in about [-1, 1]: what the network that finishes masks sees beside them."""
         ones = np.ones(self.modal.shape, np.float32)
         memory = self.memory if self.modal.any() else Memory(0 * ones, 0 * ones, 0 * ones)
-        room, nearer = ones, 0 * ones
+        room: NDArray[Any] = ones
+        nearer = 0 * ones
         if self.depth is not None:
             room = ones if self.free is None else self.free
             if self.modal.any():
@@ -214,8 +216,8 @@ def look(
         if on.any():
             order = DepthOrder(low, high, object_depth(relative(np.stack(maps), low, high), on))
     normal = arrays.normalise_depth(np.stack(depths)) if known else None
-    masses = (np.stack(part) >= 0.5 for part in (inside, beyond))
-    seen = Seen(cut_coverage(np.stack(coverage)), normal, *masses)
+    within, outside = (np.stack(part) >= 0.5 for part in (inside, beyond))
+    seen = Seen(cut_coverage(np.stack(coverage)), normal, within, outside)
     if colours is not None and not known:
         net, rgb = colours()
         seen = tell_front(net, seen, rgb)

@@ -17,7 +17,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import crop_each
 from diffvas.order import may_be_hidden
 from diffvas.pipelines.colours import colour_input
-from diffvas.pipelines.drawing import draw_latents
+from diffvas.pipelines.drawing import Key, draw_latents
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
 from diffvas.pipelines.front import in_front
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
@@ -184,13 +184,13 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
     worth = np.array([weight[start : start + chunk].sum(dtype=np.float64) for start in starts])
     chosen = rng.choice(starts, min(CHUNKS, len(starts)), replace=False, p=worth / worth.sum())
     at = np.concatenate([np.arange(start, start + chunk) for start in np.sort(chosen)])
-    keys = [(*key, 0, 0)[:5]]
+    draw: Key = (key[0], key[1], key[2], 0, 0)
     latents = draw_latents(
         model.amodal,
         seen.condition(memory=model.memory),
         seen.nearness,
-        keys[0],
-        keys,
+        draw,
+        [draw],
         model.amodal.sampling(),
         lambda: None,
     )
@@ -237,7 +237,10 @@ def _colours(
     motion = Motion((modal.shape[1], modal.shape[2]), [1])
     for image, on in zip(frames, modal, strict=True):
         motion.add(image, [on])
-    cut = [[box.crop(x[t : t + 1])[0] for x in (frames, modal, amodal)] for t, box in enumerate(boxes)]
+    cut: list[tuple[U8, Bool, Bool]] = [
+        (box.crop(frames[t : t + 1])[0], box.crop(modal[t : t + 1])[0], box.crop(amodal[t : t + 1])[0])
+        for t, box in enumerate(boxes)
+    ]
     paths = motion.paths()[1]
     moments = [
         Moment(float(t), (float(paths[t, 0]), float(paths[t, 1])), (box.left, box.top)) for t, box in enumerate(boxes)
@@ -250,22 +253,23 @@ def _colours(
     overall = rgb[on].mean(0).astype(np.float32) / 255 if on.any() else np.full(3, 0.5, np.float32)
     at = rng.permutation(np.flatnonzero(hidden))[:COLOUR_FRAMES]
     a = arrays.to_signed(arrays.composite_on_white(rgb, on))
-    keys = [(*key, 0, 0)[:5]]
+    draw: Key = (key[0], key[1], key[2], 0, 0)
     pipe = model.content
     assert pipe is not None
-    latents = draw_latents(pipe, a, arrays.masks_to_signed(all_), keys[0], keys, pipe.sampling(), lambda: None)
+    latents = draw_latents(pipe, a, arrays.masks_to_signed(all_), draw, [draw], pipe.sampling(), lambda: None)
     raw = pipe.decode(next(iter(latents))[torch.from_numpy(at)]).permute(0, 2, 3, 1).numpy()
     colours = rgb[at].astype(np.float32) / 255
     pictures = match_visible(raw, colours, on[at], all_[at], float(model.detail or 0.0), overall)
     inputs, truths, counts = [], [], []
     for picture, t in zip(pictures, at.tolist(), strict=True):
         near = [view for view in others if abs(view.time - t) <= REACH]
-        found = fill(picture, *cut[t], moments[t], near, overall)
-        inputs.append(colour_input(*cut[t], found, picture, overall, config.size))
-        share = arrays.resize_masks_area(cut[t][2][None], config.size)[0]
-        masked = (boxes[t].crop(alone[t : t + 1])[0] * cut[t][2][..., None]).astype(np.float32).transpose(2, 0, 1)
+        image, seen, true = cut[t]
+        found = fill(picture, image, seen, true, moments[t], near, overall)
+        inputs.append(colour_input(image, seen, true, found, picture, overall, config.size))
+        share = arrays.resize_masks_area(true[None], config.size)[0]
+        masked = (boxes[t].crop(alone[t : t + 1])[0] * true[..., None]).astype(np.float32).transpose(2, 0, 1)
         truths.append(arrays.resize_float(np.ascontiguousarray(masked), config.size) / np.maximum(share, 0.1))
-        counts.append(arrays.resize_masks_area((cut[t][2] & ~cut[t][1])[None], config.size)[0] >= 0.5)
+        counts.append(arrays.resize_masks_area((true & ~seen)[None], config.size)[0] >= 0.5)
     pad = [0] * (COLOUR_FRAMES - len(at))
     order = [*range(len(at)), *pad]
     return {

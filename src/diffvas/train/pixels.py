@@ -177,7 +177,7 @@ def unpack_bits(bits: torch.Tensor) -> np.ndarray:
 def look_front(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
     """What ``front_loss`` needs of some frames of an example."""
     modal, inside, room = (unpack_bits(clip[name]) for name in ("modal", "inside", "room"))
-    recalled = clip["recalled"].numpy().astype(np.float32) / 255
+    recalled = np.asarray(clip["recalled"].numpy() / 255, np.float32)
     x = front_input(clip["rgb"].numpy(), modal, recalled, inside, at)
     stack = np.stack([room[at], ~modal[at] & inside[at], unpack_bits(clip["amodal"])[at]], 1)
     return {"x": x, "truth": torch.from_numpy(stack).float()}
