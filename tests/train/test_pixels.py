@@ -221,7 +221,7 @@ def test_a_model_gets_its_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     add_nets(model, runs, tmp_path / "model")
     made = loading.load_pipelines(tmp_path / "model", "cpu", dtype="float32")
     assert made.front is not None and made.finish is not None and made.colours is not None
-    assert (made.threshold, made.votes, made.halo) == (0.5, 0.0, 0.0)
+    assert (made.threshold, made.votes, made.halo, made.focus) == (0.45, 0.0, 0.0, 1.6)
     (tmp_path / "model" / "README.md").write_text("a card")
     add_nets(tmp_path / "model", runs[:1], tmp_path / "model")
     assert (tmp_path / "model" / "README.md").read_text() == "a card"
