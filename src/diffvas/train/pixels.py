@@ -256,7 +256,7 @@ def colours_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, float]
     with torch.no_grad():
         before = error(batch["x"][:, :3])
         psnr = [-10 * torch.log10(e + 1e-6).mean().item() for e in (before, after)]
-    loss = torch.log10(after + 1e-4).mean() + 5 * after.sqrt().mean()
+    loss = 4 + torch.log10(after + 1e-4).mean() + 5 * after.sqrt().mean()  # never below 0
     return loss, {"psnr_before": psnr[0], "psnr": psnr[1]}
 
 
