@@ -51,6 +51,17 @@ def test_the_draw_depends_on_seed_and_name_alone() -> None:
     assert drawn[3] == [case.name for case in cases.scene_cases(many, 2, seed=3)]
 
 
+def test_what_no_network_could_pass() -> None:
+    (case,) = cases.scene_cases(make_scene(), 1)
+    plan = MaskPlan((Decoding(1, 1),), ("none",), (0.5,), ceiling=True)
+    results = evaluate.score_case(tiny_model(), case, plan)
+    small, through = (results[Row(name, "none")].scores for name in (evaluate.SMALL, evaluate.THROUGH_VAE))
+    assert np.nanmin(small.iou) > 0.99, "the model's size is the clip's own here"
+    assert through.iou.shape == small.iou.shape and np.nanmean(through.iou) < 0.9, "a random VAE returns anything"
+    plain = evaluate.score_case(tiny_model(), case, replace(plan, ceiling=False))
+    assert results.keys() - plain.keys() == {Row(evaluate.SMALL, "none"), Row(evaluate.THROUGH_VAE, "none")}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # overlay
 

@@ -110,7 +110,7 @@ def test_views_of_other_scales_and_corners() -> None:
     grey = np.full((*now.modal.shape, 3), 0.5, np.float32)
     truth, hidden = shifted.rgb, now.amodal & ~now.modal
     assert error(recall(now, [shifted], grey, OVERALL), truth, hidden) < 0.03
-    picture = fill(GREY, big[0], big[2][..., 0], big[1][..., 0], Moment(0.0), [shifted], OVERALL)
+    picture = fill(GREY, big[0], big[2][..., 0], big[1][..., 0], Moment(0.0), [shifted], OVERALL).colours
     assert picture.shape == big[0].shape
     part = big[1][..., 0] & ~big[2][..., 0]
     assert error(picture, big[0] / np.float32(255), part) < 0.05

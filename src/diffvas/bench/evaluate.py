@@ -8,8 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
+from diffvas import arrays
 from diffvas.bench.cases import Case, pool_groups
+from diffvas.diffusion import conditioning
+from diffvas.focus import Boxes, crop_each
 from diffvas.metrics import FrameScores, StrictScore, bootstrap_interval, convex_hull_masks, strict_frames
 from diffvas.order import may_be_hidden
 from diffvas.pipelines.completion import amodal_frames, as_seen, cut_each
@@ -21,6 +25,7 @@ Array = np.ndarray
 MODAL, HULL = "modal", "convex hull"
 HULL_BEHIND = "convex hull, only behind what is nearer"  # the rule that our masks keep with depth; see ``order.py``
 VOTES = "votes of other frames, no network"  # what models with a memory are told; see ``shape_memory.py``
+SMALL, THROUGH_VAE = "truth, at the model's size", "truth, through the VAE"  # what no better network could pass
 VOTE_LEVEL = 0.3  # chosen on validation scenes
 DEPTHS = {"given": ("given",), "none": ("none",), "both": ("given", "none")}
 
@@ -45,12 +50,14 @@ class MaskPlan:
     Attributes:
         decodings: of the model; those of equal steps and guidance share their samples. depths: "given" and/or "none".
         thresholds: of the soft masks; the first one is that of the main table. seed: of all draws.
+        ceiling: also the truth itself as the networks could say it at best.
     """
 
     decodings: tuple[Decoding, ...]
     depths: tuple[str, ...]
     thresholds: tuple[float, ...]
     seed: int = 0
+    ceiling: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,11 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
         if model.memory:
             told = cut_each(boxes, replace(seen, front=None).recalled, VOTE_LEVEL * HINT, case.modal, room, halo=halo)
             results[Row(VOTES, depth_name)] = Result(strict_frames(told, case.amodal, case.modal), float("nan"))
+        if plan.ceiling:
+            for name, soft in best_masks(model, boxes, case).items():
+                masks = cut_each(boxes, soft, 0.5, case.modal, room)
+                scores = strict_frames(masks, case.amodal, case.modal)
+                results[Row(name, depth_name)] = Result(scores, float("nan"))
         for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
             group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]
             counts = [d.samples for d in group]
@@ -130,6 +142,16 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
                     row = Row(str(decoding), depth_name, threshold)
                     results[row] = Result(scores, seconds[decoding.samples])
     return results
+
+
+@torch.inference_mode()
+def best_masks(model: CompletionModel, boxes: Boxes, case: Case) -> dict[str, Array]:
+    """The true masks (T, h, w) in [0, 1], as shrunk to the model's size, and as these come back from its VAE."""
+    size, pipe = model.view_size((case.modal.shape[1], case.modal.shape[2])), model.amodal
+    share = crop_each(boxes, case.amodal, size, arrays.resize_masks_area)
+    pixels = arrays.masks_to_signed(share >= 0.5).to(pipe._execution_device)
+    latents = conditioning.encode(pipe.vae, pixels, 16) * pipe.vae.config.scaling_factor
+    return {SMALL: share, THROUGH_VAE: pipe.decode(latents).mean(1).numpy()}
 
 
 @dataclass

@@ -48,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     scenes.add_argument(
         "--content-steps", metavar="N", type=whole_number(1), nargs="+", help="steps of stage 2 to try [the model's]"
     )
+    scenes.add_argument("--ceiling", action="store_true", help="also what the truth scores at the model's size")
     overlay = make("overlay", help="real silhouettes under synthetic occluders")
     overlay.add_argument("folders", metavar="MASKS_DIR", nargs="+", help="one object's masks that show it whole")
     overlay.add_argument("--seeds", metavar="N", type=whole_number(1), default=8, help="occlusions of each [8]")
@@ -152,7 +153,7 @@ def make_plan(args: argparse.Namespace, defaults: dict[str, Any]) -> MaskPlan:
     asked = args.decoding or [(int(defaults["steps"]), int(defaults["samples"]), -1.0)]
     decodings: tuple[Decoding, ...] = tuple(dict.fromkeys(Decoding(*one) for one in asked))
     thresholds = tuple(dict.fromkeys([float(defaults["threshold"]), *(args.thresholds or [])]))
-    return MaskPlan(decodings, DEPTHS[args.depth], thresholds, args.seed)
+    return MaskPlan(decodings, DEPTHS[args.depth], thresholds, args.seed, getattr(args, "ceiling", False))
 
 
 def evaluate(args: argparse.Namespace, sources: list[Callable[[], list[Case]]], model: CompletionModel) -> int:

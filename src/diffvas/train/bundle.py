@@ -37,7 +37,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "content": {"steps": 1, "samples": 1, "guidance": 1.0, "detail": 0.15, "recall": True},
 }
-# what changes with networks on pixels: no votes beside them, no rim to be cut off, and a closer look; chosen on
+# what changes with networks on pixels: no votes beside them, no rim cut off, and a closer look; chosen on
 # validation scenes, see the card
 WITH_NETS: dict[str, dict[str, Any]] = {
     "amodal": {"threshold": 0.45, "votes": 0.0, "halo": 0.0, "focus": 1.6},
