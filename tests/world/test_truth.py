@@ -303,17 +303,33 @@ def test_the_same_spec_gives_the_same_bytes(render: Callable[..., SceneClip]) ->
     assert clip_digest(render(SceneSpec.from_json(spec.to_json()))) == first
 
 
+def processor() -> str:
+    """Vendor, family and model: the renderer compiles its shaders for the processor, and rounds as that does."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    told = dict(line.split(":", 1) for line in lines if ":" in line)
+    told = {name.strip(): value.strip() for name, value in told.items()}
+    return " ".join(told.get(name, "?") for name in ("vendor_id", "cpu family", "model"))
+
+
 def test_checksums(render: Callable[..., SceneClip]) -> None:
-    """One clip per preset, byte for byte; DIFFVAS_RECORD=1 writes the file anew after a wanted change."""
+    """One clip per preset, byte for byte, on renderers and processors that are known; DIFFVAS_RECORD=1 records those of
+    this machine after a wanted change."""
     from diffvas.world.flat import flat_scene
     from diffvas.world.render import gl_driver
 
     found = {p: clip_digest(render(sample_scene(p, np.random.default_rng(11), SIZE, FRAMES))) for p in sorted(PRESETS)}
     found["demo"] = clip_digest(render(sample_scene("demo", np.random.default_rng(11), SIZE, FRAMES)))
     found["flat"] = clip_digest(flat_scene(11, SIZE, FRAMES))
-    if os.environ.get("DIFFVAS_RECORD"):
-        CHECKSUMS.write_text(json.dumps({"renderer": gl_driver(), "digests": found}, indent=1) + "\n")
+    here = {"renderer": gl_driver(), "processor": processor()}
     recorded = json.loads(CHECKSUMS.read_text())
-    if recorded["renderer"] != gl_driver():
-        pytest.skip(f"the checksums are those of {recorded['renderer']}, and this is {gl_driver()}")
-    assert found == recorded["digests"]
+    if os.environ.get("DIFFVAS_RECORD"):
+        others = [one for one in recorded if {name: one[name] for name in here} != here]
+        recorded = [*others, {**here, "digests": found}]
+        CHECKSUMS.write_text(json.dumps(recorded, indent=1) + "\n")
+    known = [one for one in recorded if one["renderer"] == here["renderer"]]
+    if any(one["digests"] == found for one in known):
+        return
+    own = [one for one in known if one["processor"] == here["processor"]]
+    if not own:
+        pytest.skip(f"no checksums are recorded for {here['renderer']} on the processor {here['processor']}")
+    assert found == own[0]["digests"]

@@ -1,9 +1,9 @@
 """The finished mask: what stage 1 says, sharpened in pixels by a small network that also sees what it cannot hold.
 
 A mask goes through the VAE at an eighth of its resolution. The round trip alone costs a fifth of the IoU of hidden
-parts (``diffvas eval scenes --ceiling``): they are often thin, and their borders with what hides them are known exactly.
-This network gets the soft mask of stage 1, what is visible, what other frames say of the shape, and what stands in
-front, and says for every pixel how likely it is of the object.
+parts (``diffvas eval scenes --ceiling``): they are often thin, and their borders with what hides them are known. This
+network gets the soft mask of stage 1, what is visible, what other frames say of the shape, and what stands in front,
+and says for every pixel how likely it is of the object.
 """
 
 from __future__ import annotations
