@@ -194,7 +194,7 @@ def mini(args: argparse.Namespace) -> int:
     else:
         driver = "the same" if report.same_driver else "another"
         print(
-            f"{len(report.differing)} clips differ from the published ones in some pixels: the OpenGL driver is "
+            f"{len(report.differing)} clips differ from the published ones: the OpenGL driver is "
             f"{driver}, and its rounding is the processor's"
         )
     return 0
