@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffvas.shape_memory import HINT, find_fits, remember, votes
+from diffvas.shape_memory import HINT, find_fits, in_grey, votes
 
 SIZE = 96
+
+
+def remember(modal: np.ndarray, free: np.ndarray | None, inside: np.ndarray | None = None) -> np.ndarray:
+    """What stage 1 is told."""
+    return in_grey(votes(modal, free, inside), modal, free, inside)
 
 
 def figure(turn: float = 0.0, shift: tuple[int, int] = (0, 0)) -> np.ndarray:

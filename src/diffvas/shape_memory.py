@@ -66,13 +66,8 @@ class Memory:
         return np.asarray(self.known / (self.known + 1), np.float32)
 
 
-def remember(modal: Bool, free: Bool | None, inside: Bool | None = None) -> F32:
-    """(T, h, w) float32 in [0, 1]: visible masks, and in grey what other frames say of the rest; see :func:`votes`."""
-    return in_grey(votes(modal, free, inside), modal, free, inside)
-
-
 def in_grey(memory: Memory, modal: Bool, free: Bool | None, inside: Bool | None = None) -> F32:
-    """The picture of :func:`remember` from what is remembered."""
+    """(T, h, w) float32 in [0, 1]: visible masks, and in grey what other frames say of the rest; see :func:`votes`."""
     share = memory.share
     for allowed in (free, inside):
         share = share if allowed is None else share * allowed

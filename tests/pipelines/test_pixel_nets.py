@@ -20,7 +20,7 @@ from diffvas.pipelines.loading import load_pixel_nets
 from diffvas.pipelines.recall import Recalled
 from diffvas.pipelines.sight import Seen, tell_front
 from diffvas.types import Clip, ObjectTrack
-from factories import FRAMES, HEIGHT, WIDTH, make_scene
+from factories import FRAMES, make_scene
 from pixel_nets import model_with_nets, random_nets
 
 T, H, W = 12, 16, 16
@@ -208,7 +208,3 @@ def test_networks_that_lie_beside_a_stage(tmp_path: Path) -> None:
     (tmp_path / "front" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
     with pytest.raises(ValueError, match=r"model: .*front cannot be loaded"):
         load_pixel_nets(tmp_path, "amodal", cpu, torch.float32)
-
-
-def test_sizes_of_the_stand_ins() -> None:
-    assert HEIGHT % 4 == WIDTH % 4 == 0

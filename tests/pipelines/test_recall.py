@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffvas.pipelines.recall import MOST_PIXELS, Moment, View, fill, look, place, recall, spread_colours
+from diffvas.pipelines.recall import MOST_PIXELS, Moment, View, fill, gather, look, place, spread_colours
 
 H, W = 40, 60
 GREY = np.full((H, W, 3), 0.5, np.float32)
@@ -39,8 +39,8 @@ def error(found: np.ndarray, true: np.ndarray, where: np.ndarray) -> float:
 def test_what_another_frame_shows_is_carried_over() -> None:
     now, other = view(0, 5, hidden_below=18), view(1, 30)
     hidden = now.amodal & ~now.modal
-    without = recall(now, [], GREY, OVERALL)
-    found = recall(now, [now, other], GREY, OVERALL)
+    without = gather(now, [], GREY, OVERALL).colours
+    found = gather(now, [now, other], GREY, OVERALL).colours
     assert error(found, alone(5), hidden) < 0.02 < 0.1 < error(without, alone(5), hidden)
     np.testing.assert_array_equal(found[~hidden], GREY[~hidden])
 
@@ -48,7 +48,7 @@ def test_what_another_frame_shows_is_carried_over() -> None:
 def test_nothing_of_what_hides_it_runs_in() -> None:
     """White stands in front of every frame: no other colour than the object's may come."""
     views = [view(t, 5 + 3 * t, hidden_below=16 + t) for t in range(4)]
-    found = recall(views[0], views, GREY, OVERALL)
+    found = gather(views[0], views, GREY, OVERALL).colours
     hidden = views[0].amodal & ~views[0].modal
     assert found[hidden].max() < 0.85
 
@@ -56,15 +56,15 @@ def test_nothing_of_what_hides_it_runs_in() -> None:
 def test_frames_that_disagree_are_doubted() -> None:
     now, hidden = view(0, 5, hidden_below=20), view(0, 5, hidden_below=20).amodal & ~view(0, 5, hidden_below=20).modal
     right, wrong = view(1, 20), view(1, 20, seed=7)
-    both = recall(now, [right, wrong], GREY, OVERALL)
-    assert error(both, alone(5), hidden) < 0.3 * error(recall(now, [wrong], GREY, OVERALL), alone(5), hidden)
+    both = gather(now, [right, wrong], GREY, OVERALL).colours
+    assert error(both, alone(5), hidden) < 0.3 * error(gather(now, [wrong], GREY, OVERALL).colours, alone(5), hidden)
 
 
 def test_nearer_frames_count_more() -> None:
     now = view(0, 5, hidden_below=20)
     hidden = now.amodal & ~now.modal
     light, dark = view(2, 20, shade=0.1), view(60, 20, shade=-0.1)
-    found = recall(now, [light, dark], GREY, OVERALL)
+    found = gather(now, [light, dark], GREY, OVERALL).colours
     assert (found - alone(5))[hidden].mean() > 0.04
 
 
@@ -72,8 +72,8 @@ def test_a_frame_without_the_object_in_view() -> None:
     """Fully hidden: other frames if there are any, else what was painted."""
     now = view(3, 5, hidden_below=0)
     assert not now.modal.any()
-    np.testing.assert_allclose(recall(now, [now, view(4, 5, hidden_below=0)], GREY, OVERALL), GREY, atol=1e-6)
-    assert error(recall(now, [view(4, 25)], GREY, OVERALL), alone(5), now.amodal) < 0.12
+    np.testing.assert_allclose(gather(now, [now, view(4, 5, hidden_below=0)], GREY, OVERALL).colours, GREY, atol=1e-6)
+    assert error(gather(now, [view(4, 25)], GREY, OVERALL).colours, alone(5), now.amodal) < 0.12
 
 
 def test_an_object_of_another_size_is_scaled() -> None:
@@ -82,9 +82,9 @@ def test_an_object_of_another_size_is_scaled() -> None:
     small[5:15, 40:50] = True
     rgb = np.zeros((H, W, 3), np.float32)
     rgb[5:15, 40:50] = alone(5)[10:30:2, 5:25:2]
-    found = recall(now, [View(1, rgb, small, small)], GREY, OVERALL)
+    found = gather(now, [View(1, rgb, small, small)], GREY, OVERALL).colours
     hidden = now.amodal & ~now.modal
-    assert error(found, alone(5), hidden) < 0.7 * error(recall(now, [], GREY, OVERALL), alone(5), hidden)
+    assert error(found, alone(5), hidden) < 0.7 * error(gather(now, [], GREY, OVERALL).colours, alone(5), hidden)
 
 
 def test_a_path_helps_where_the_whole_masks_are_wrong() -> None:
@@ -94,7 +94,9 @@ def test_a_path_helps_where_the_whole_masks_are_wrong() -> None:
     spoilt[30:38, 0:40] = True
     now = View(0, right.rgb, right.modal, spoilt)
     hidden = right.amodal & ~right.modal
-    lost, found = (recall(now, [replace(other, path=path)], GREY, OVERALL) for path in ((0.0, 0.0), (25.0, 0.0)))
+    lost, found = (
+        gather(now, [replace(other, path=path)], GREY, OVERALL).colours for path in ((0.0, 0.0), (25.0, 0.0))
+    )
     assert error(found, alone(5), hidden) < 0.02 < 0.06 < error(lost, alone(5), hidden)
 
 
@@ -109,7 +111,7 @@ def test_views_of_other_scales_and_corners() -> None:
     shifted, _ = look(big[0], big[1][..., 0], big[1][..., 0], Moment(1.0, (-100.0, 0.0))) or pytest.fail("nothing")
     grey = np.full((*now.modal.shape, 3), 0.5, np.float32)
     truth, hidden = shifted.rgb, now.amodal & ~now.modal
-    assert error(recall(now, [shifted], grey, OVERALL), truth, hidden) < 0.03
+    assert error(gather(now, [shifted], grey, OVERALL).colours, truth, hidden) < 0.03
     picture = fill(GREY, big[0], big[2][..., 0], big[1][..., 0], Moment(0.0), [shifted], OVERALL).colours
     assert picture.shape == big[0].shape
     part = big[1][..., 0] & ~big[2][..., 0]
@@ -122,7 +124,7 @@ def test_too_small_for_a_place(pixels: int) -> None:
     amodal[4, 4 : 4 + pixels] = True
     now = View(0, GREY * 0.2, amodal & False, amodal)
     assert place(amodal) is None
-    np.testing.assert_array_equal(recall(now, [view(1, 5)], GREY, OVERALL), GREY)
+    np.testing.assert_array_equal(gather(now, [view(1, 5)], GREY, OVERALL).colours, GREY)
 
 
 def test_colours_spread_from_what_is_seen_alone() -> None:

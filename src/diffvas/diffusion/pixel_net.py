@@ -62,11 +62,6 @@ class PixelNet(nn.Module):
         """Channels that go in."""
         return int(self.unet.config.in_channels) // FOLD**2
 
-    @property
-    def multiple(self) -> int:
-        """Height and width of pictures must be multiples of this."""
-        return int(FOLD * 2 ** (len(self.unet.config.block_out_channels) - 1))
-
     def forward(self, x: torch.Tensor, mode: torch.Tensor) -> torch.Tensor:
         """(N, outputs, H, W) float32.
 

@@ -27,7 +27,7 @@ def front_input(
 
     Args:
         rgb: (T, h, w, 3) uint8, in boxes that follow the object. modal: (T, h, w) bool, what is visible.
-        recalled: (T, h, w) float32 in [0, 1], what other frames say of the shape (``shape_memory.remember``) with
+        recalled: (T, h, w) float32 in [0, 1], what other frames say of the shape (``shape_memory.in_grey``) with
             nothing known of what is in front. inside: (T, h, w) bool, what is in the frame.
         at: (N,) frame numbers; None = all.
     """

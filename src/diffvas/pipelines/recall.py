@@ -132,7 +132,7 @@ def fill(
 
     Args:
         picture: (h, w, 3) float32 in [0, 1], what was painted, of all of the frame at any size.
-        frame_u8: (H, W, 3); modal, amodal: (H, W) bool. others, overall: see :func:`recall`.
+        frame_u8: (H, W, 3); modal, amodal: (H, W) bool. others, overall: see :func:`gather`.
     """
     grown = np.asarray(cv2.resize(picture, amodal.shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1), np.float32)
     everything = Recalled(grown, grown, grown, np.zeros(amodal.shape, np.float32)).as_one()
@@ -169,11 +169,6 @@ def spread_colours(rgb: F32, modal: Bool, overall: F32) -> F32:
         total = total + weight * cv2.GaussianBlur(seen, (0, 0), scale)
         weight *= FADE
     return np.asarray(colours / total[..., None], np.float32)
-
-
-def recall(view: View, others: Sequence[View], generated: F32, overall: F32) -> F32:
-    """(h, w, 3) float32 in [0, 1]: the colours of :func:`gather` alone."""
-    return gather(view, others, generated, overall).colours
 
 
 def gather(view: View, others: Sequence[View], generated: F32, overall: F32) -> Recalled:

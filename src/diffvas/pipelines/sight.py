@@ -97,7 +97,7 @@ class Seen:
 
     @cached_property
     def recalled(self) -> F32:
-        """(n, h, w) float32 in [0, 1]: :func:`shape_memory.remember`, with what depth says."""
+        """(n, h, w) float32 in [0, 1]: :func:`shape_memory.in_grey`, with what is known of what is in front."""
         if not self.modal.any():
             return self.modal.astype(np.float32)
         return in_grey(self.memory, self.modal, self.free, self.inside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -64,8 +65,9 @@ def _scenes(source: str, frames: int) -> SceneSource:
     return open_scenes(source, frames, colour=True, split="train")
 
 
-def draw_pixels(config: ExampleConfig, key: list[int]) -> tuple[PixelExample, np.random.Generator]:
-    """Example ``key``, and the generator for what is drawn of it further.
+def draw_objects(config: ExampleConfig, key: list[int]) -> Iterator[tuple[SceneClip, int, np.random.Generator]]:
+    """A scene, one of its objects worth learning from, and the generator for what is drawn further; the next one where
+    that will not do.
 
     Raises:
         ValueError: the source has no usable object.
@@ -76,10 +78,18 @@ def draw_pixels(config: ExampleConfig, key: list[int]) -> tuple[PixelExample, np
         rng = np.random.default_rng(for_example)
         scene = scenes(for_scene)
         index = choose_object(scene, rng)
-        example = None if index is None else cut_out(scene, index, rng, config.size, config.spoil)
+        if index is not None:
+            yield scene, index, rng
+    raise ValueError(f"source: no usable object in 100 scenes of {config.source}")
+
+
+def draw_pixels(config: ExampleConfig, key: list[int]) -> tuple[PixelExample, np.random.Generator]:
+    """Example ``key``, and the generator for what is drawn of it further."""
+    for scene, index, rng in draw_objects(config, key):
+        example = cut_out(scene, index, rng, config.size, config.spoil)
         if example is not None and example.modal.any(0).sum() >= LEAST_SEEN:
             return example, rng
-    raise ValueError(f"source: no usable object in 100 scenes of {config.source}")
+    raise AssertionError("draw_objects ends by an error")
 
 
 def cut_out(
@@ -210,19 +220,12 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
 
 def colours_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
     """For ``colours``: some frames with what recall finds on true masks, and the object's true colours."""
-    scenes = _scenes(config.source, config.frames)
-    for attempt in range(100):
-        for_scene, for_example = np.random.SeedSequence([*key, attempt]).spawn(2)
-        rng = np.random.default_rng(for_example)
-        scene = scenes(for_scene)
-        index = choose_object(scene, rng)
-        if index is None:
-            continue
+    for scene, index, rng in draw_objects(config, key):
         modal, amodal = scene.modal_mask(index), scene.amodal_masks[index]
         hidden = (amodal & ~modal).sum((1, 2)) >= 16
         if hidden.any() and modal.any(0).sum() >= LEAST_SEEN:
             return _colours(config, scene, index, hidden, key, rng)
-    raise ValueError(f"source: no usable object in 100 scenes of {config.source}")
+    raise AssertionError("draw_objects ends by an error")
 
 
 def _colours(
