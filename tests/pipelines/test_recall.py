@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from diffvas.pipelines import recall
 from diffvas.pipelines.recall import MOST_PIXELS, Moment, View, fill, gather, look, place, spread_colours
 
 H, W = 40, 60
@@ -98,6 +99,42 @@ def test_a_path_helps_where_the_whole_masks_are_wrong() -> None:
         gather(now, [replace(other, path=path)], GREY, OVERALL).colours for path in ((0.0, 0.0), (25.0, 0.0))
     )
     assert error(found, alone(5), hidden) < 0.02 < 0.06 < error(lost, alone(5), hidden)
+
+
+def limb(time: int, lean: int, *, hidden_below: int | None = None) -> View:
+    """A body with a limb of stripes, which leans: its foot stands ``lean`` pixels to the right of its hip."""
+    amodal, rgb = np.zeros((H, W), bool), np.full((H, W, 3), 0.5, np.float32)
+    amodal[2:14, 5:50] = True
+    for y in range(14, 38):
+        x = 20 + round(lean * (y - 14) / 24)
+        amodal[y, x : x + 8] = True
+        rgb[y, x : x + 8] = np.linspace(0.1, 0.9, 8)[:, None]
+    modal = amodal.copy()
+    if hidden_below is not None:
+        modal[hidden_below:] = False
+        rgb[hidden_below:] = 1.0
+    return View(time, rgb, modal, amodal)
+
+
+def test_a_limb_that_has_swung_is_bent_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, other, truth = limb(0, 0, hidden_below=20), limb(1, 8), limb(0, 0).rgb
+    hidden = now.amodal & ~now.modal
+    bent = error(gather(now, [other], GREY, OVERALL).colours, truth, hidden)
+    monkeypatch.setattr(recall, "_bend", lambda near, other, matrix: np.zeros((*near.amodal.shape, 2), np.float32))
+    stiff = error(gather(now, [other], GREY, OVERALL).colours, truth, hidden)
+    assert bent < 0.5 * stiff
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 3), (40, 1)])
+def test_objects_of_any_shape_can_be_bent(size: tuple[int, int]) -> None:
+    """All of a small view may be inside: no outline to follow, and no numbers that are none."""
+    rgb = np.full((*size, 3), 0.25, np.float32)
+    whole = np.ones(size, bool)
+    modal = whole.copy()
+    modal[-1, -1] = False
+    grey = np.full((*size, 3), 0.5, np.float32)
+    found = gather(View(0, rgb, modal, whole), [View(1, rgb, whole, whole)], grey, OVERALL)
+    assert np.isfinite(found.as_one()).all()
 
 
 def test_views_of_other_scales_and_corners() -> None:

@@ -117,7 +117,7 @@ class Album:
     Which frames these are depends on the moment alone, so that a resumed job paints the same.
     """
 
-    REACH = 12  # frames on either side
+    REACH = 24  # frames on either side
 
     def __init__(self, desk: Desk, object_id: int, amodal: Amodal) -> None:
         self._desk, self._object, self._amodal = desk, object_id, amodal

@@ -5,16 +5,16 @@ estimates, each weighted by one over its expected squared error:
 
 - the visible colours of the same frame, spread over the hidden part: the error grows with the distance to what is seen;
 - the same place of the object in other frames, found by centre and extent of the whole object's masks, which the first
-  stage gives, or by how far the object has moved, whichever agrees better where both frames show the object: there the
-  error is measured too, nearby if possible;
+  stage gives, or by how far the object has moved, as it is or bent until the outlines of both masks meet; whichever
+  agrees best where both frames show the object: there the error is measured too, nearby if possible;
 - what the network painted, which is all there is where no frame shows anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import cv2
 import numpy as np
@@ -24,18 +24,22 @@ from diffvas import arrays
 from diffvas.focus import Box, extent
 from diffvas.types import F32, U8, Bool
 
-# colours are in [0, 1]; all numbers chosen on scenes of the training split (``bench/content.py`` scores the whole)
+# colours are in [0, 1]; all numbers chosen on scenes of the training and validation splits (``bench/content.py`` scores
+# the whole)
 SCALES = (2.0, 6.0, 18.0, 54.0)  # pixels over which visible colours are spread, the next where the one before is empty
 FADE = 1e-2  # weight of each scale beside the one before
-NEAR_ERROR, ERROR_PER_PIXEL, FAR = 8 / 255, 2 / 255, 20.0  # expected error of spread colours, up to a distance
-FLOOR = 5 / 255  # least expected error of another frame's pixels
+NEAR_ERROR, ERROR_PER_PIXEL, FAR = 12 / 255, 5 / 255, 20.0  # expected error of spread colours, up to a distance
+FLOOR = 2 / 255  # least expected error of another frame's pixels
 HALF = 15 / 255  # error of colours from other frames that makes their weight a half
 UNKNOWN_ERROR = 40 / 255  # expected error where no pixel is visible in both frames
 MOST_PIXELS = 2**15  # of a view; larger objects are seen smaller
 LEAST_COMMON = 12  # pixels that both frames must show for an error to be measured
 EDGE, EDGE_WEIGHT = 0.02, 0.05  # border of a mask in shares of its view's size, where it is doubted, and how much
-NEARBY = 6.0  # pixels around which a measured error counts
+NEARBY = 4.0  # pixels around which a measured error counts
 PACE = 12.0  # frames after which another frame counts a third
+DEEP = 4.0  # pixels on either side of an outline that pull it towards another
+MARGIN = 12  # pixels around a view in which outlines may move
+CALM = 1.0  # pixels over which bends are smoothed
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +196,7 @@ def gather(view: View, others: Sequence[View], generated: F32, overall: F32) -> 
     for other in others:
         if other.time == view.time or not other.modal.any():
             continue
-        found = [_carry(near, other, matrix) for matrix in _ways(view, where, other, start)]
+        found = [_carry(near, other, at) for at in _ways(view, near, where, other, start)]
         carried = min((f for f in found if f is not None), key=lambda f: f[2], default=None)
         if carried is not None:
             colours += carried[1][..., None] * carried[0]
@@ -206,9 +210,15 @@ def gather(view: View, others: Sequence[View], generated: F32, overall: F32) -> 
     return Recalled.of_one(out)
 
 
-def _ways(view: View, where: tuple[float, float, float, float], other: View, start: NDArray[np.float64]) -> list[F32]:
-    """Matrices (2, 3) from pixels of a part of ``view`` that begins at ``start`` (x, y), to pixels of ``other``: by the
-    whole object's place, and by how far it has moved."""
+def _ways(
+    view: View, near: View, where: tuple[float, float, float, float], other: View, start: NDArray[np.float64]
+) -> Iterator[tuple[F32, F32]]:
+    """Where each pixel of ``near`` may be in ``other``, (h, w) float32 x and y: by the whole object's place, and by how
+    far it has moved; each as it is and bent.
+
+    Args:
+        near: the part of ``view`` that begins at ``start`` (x, y). where: :func:`place` of ``view``.
+    """
 
     def matrix(scale: NDArray[np.float64], offset: NDArray[np.float64]) -> F32:
         return np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]], np.float32)
@@ -221,7 +231,11 @@ def _ways(view: View, where: tuple[float, float, float, float], other: View, sta
     scale = np.full(2, other.scale / view.scale)
     moved = np.subtract(view.corner, other.corner) + np.subtract(other.path, view.path)
     ways.append(matrix(scale, scale * start + other.scale * moved))
-    return ways
+    rows, columns = np.mgrid[: near.amodal.shape[0], : near.amodal.shape[1]].astype(np.float32)
+    for way in ways:
+        flow = _bend(near, other, way)
+        for x, y in ((columns, rows), (columns + flow[..., 0], rows + flow[..., 1])):
+            yield way[0, 0] * x + way[0, 2], way[1, 1] * y + way[1, 2]
 
 
 def _own(near: View, generated: F32, overall: F32) -> tuple[F32, F32]:
@@ -235,22 +249,23 @@ def _own(near: View, generated: F32, overall: F32) -> tuple[F32, F32]:
     return np.asarray(weight[..., None] * spread_colours(near.rgb, near.modal, overall), np.float32), weight
 
 
-def _carry(near: View, other: View, matrix: F32) -> tuple[F32, F32, float] | None:
+def _carry(near: View, other: View, at: tuple[F32, F32]) -> tuple[F32, F32, float] | None:
     """Another frame's visible colours, their weights at this frame's pixels, and their mean error where both show the
     object; None where it has nothing of what is hidden here.
 
     Args:
-        matrix: (2, 3), from pixels of ``near`` to pixels of ``other``.
+        at: where each pixel of ``near`` is in ``other``.
     """
-    size = (near.modal.shape[1], near.modal.shape[0])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+
+    def bring(image: F32) -> F32:
+        return np.asarray(cv2.remap(image, *at, cv2.INTER_LINEAR), np.float32)
+
     seen = other.modal.astype(np.float32)
-    share = cv2.warpAffine(seen, matrix, size, flags=flags)
+    share = bring(seen)
     there = share > 0.5
     if not (there & near.amodal & ~near.modal).any():
         return None
-    sure = cv2.warpAffine(other.inside, matrix, size, flags=flags)
-    carried = cv2.warpAffine(other.rgb * seen[..., None], matrix, size, flags=flags) / np.maximum(share, 0.5)[..., None]
+    carried = bring(other.rgb * seen[..., None]) / np.maximum(share, 0.5)[..., None]
     both = there & near.modal
     error: F32 | float = UNKNOWN_ERROR
     mean = UNKNOWN_ERROR
@@ -260,8 +275,35 @@ def _carry(near: View, other: View, matrix: F32) -> tuple[F32, F32, float] | Non
         around = cv2.GaussianBlur(both.astype(np.float32), (0, 0), NEARBY)
         error = (cv2.GaussianBlur(apart.astype(np.float32), (0, 0), NEARBY) + 0.02 * mean) / (around + 0.02)
     pace = np.exp(-abs(other.time - near.time) / PACE)
-    weight = np.asarray(pace / (np.square(error) + FLOOR**2) * there * sure, np.float32)
-    return np.asarray(carried, np.float32), weight, mean
+    weight = np.asarray(pace / (np.square(error) + FLOOR**2) * there * bring(other.inside), np.float32)
+    return carried, weight, mean
+
+
+def _bend(near: View, other: View, matrix: F32) -> F32:
+    """(h, w, 2) float32, x and y: how far each pixel of ``near`` moves for the outlines to meet, before the matrix is
+    applied: the optical flow (Kroeger et al. 2016) between the depths inside both masks. Limbs that have swung find each
+    other so."""
+    size = (near.amodal.shape[1], near.amodal.shape[0])
+    there = other.amodal.astype(np.float32)
+    laid = cv2.warpAffine(there, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.5
+    flow = _flow().calc(depth_inside(near.amodal), depth_inside(laid), None)
+    return np.asarray(cv2.GaussianBlur(flow[MARGIN:-MARGIN, MARGIN:-MARGIN], (0, 0), CALM), np.float32)
+
+
+@cache
+def _flow() -> cv2.DISOpticalFlow:
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow.setFinestScale(0)
+    flow.setVariationalRefinementIterations(0)
+    return flow
+
+
+def depth_inside(mask: Bool) -> U8:
+    """(h + 2 ``MARGIN``, w + 2 ``MARGIN``) uint8: how far each pixel is inside a mask (more than 128) or outside of it
+    (less), up to ``DEEP`` pixels."""
+    inner = np.pad(mask, MARGIN).astype(np.uint8)
+    away = cv2.distanceTransform(inner, cv2.DIST_L2, 3) - cv2.distanceTransform(1 - inner, cv2.DIST_L2, 3)
+    return np.asarray(128 + away.clip(-DEEP, DEEP) * (127 / DEEP), np.uint8)
 
 
 def inside(modal: Bool) -> F32:
