@@ -39,6 +39,7 @@ NEARBY = 4.0  # pixels around which a measured error counts
 PACE = 12.0  # frames after which another frame counts a third
 DEEP = 4.0  # pixels on either side of an outline that pull it towards another
 MARGIN = 12  # pixels around a view in which outlines may move
+MOST_SIDE = 96  # pixels of a view's longer side at which they are moved
 CALM = 1.0  # pixels over which bends are smoothed
 
 
@@ -232,10 +233,9 @@ def _ways(
     moved = np.subtract(view.corner, other.corner) + np.subtract(other.path, view.path)
     ways.append(matrix(scale, scale * start + other.scale * moved))
     rows, columns = np.mgrid[: near.amodal.shape[0], : near.amodal.shape[1]].astype(np.float32)
-    for way in ways:
-        flow = _bend(near, other, way)
-        for x, y in ((columns, rows), (columns + flow[..., 0], rows + flow[..., 1])):
-            yield way[0, 0] * x + way[0, 2], way[1, 1] * y + way[1, 2]
+    flow = _bend(near, other, ways[0])
+    for way, x, y in [(way, columns, rows) for way in ways] + [(ways[0], columns + flow[..., 0], rows + flow[..., 1])]:
+        yield way[0, 0] * x + way[0, 2], way[1, 1] * y + way[1, 2]
 
 
 def _own(near: View, generated: F32, overall: F32) -> tuple[F32, F32]:
@@ -286,8 +286,14 @@ def _bend(near: View, other: View, matrix: F32) -> F32:
     size = (near.amodal.shape[1], near.amodal.shape[0])
     there = other.amodal.astype(np.float32)
     laid = cv2.warpAffine(there, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.5
-    flow = _flow().calc(depth_inside(near.amodal), depth_inside(laid), None)
-    return np.asarray(cv2.GaussianBlur(flow[MARGIN:-MARGIN, MARGIN:-MARGIN], (0, 0), CALM), np.float32)
+    shrink = max(1.0, max(size) / MOST_SIDE)
+    small = (max(1, round(size[0] / shrink)), max(1, round(size[1] / shrink)))
+    here, there = (
+        cv2.resize(m.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5 for m in (near.amodal, laid)
+    )
+    flow = _flow().calc(depth_inside(here), depth_inside(there), None)
+    flow = cv2.GaussianBlur(flow[MARGIN:-MARGIN, MARGIN:-MARGIN], (0, 0), CALM)
+    return np.asarray(cv2.resize(flow, size) * np.divide(size, small), np.float32)
 
 
 @cache
