@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffvas.shape_memory import HINT, find_fits, in_grey, votes
+from diffvas.shape_memory import APART, HINT, NEIGHBOURS, PICKED, SINGLY, Memory, find_fits, in_grey, votes
 
 SIZE = 96
 
@@ -87,3 +87,26 @@ def test_any_size() -> None:
     for size in ((32, 64), (288, 512), (96, 96)):
         modal = rng.random((2, *size)) < 0.5
         assert remember(modal, ~modal).shape == modal.shape
+
+
+def test_single_frames_are_shown_one_by_one() -> None:
+    """What is seen counts 1, what is known to be elsewhere -1, what may be hidden 0; times how well the frames fit."""
+    modal = np.stack([figure()] * 20)
+    modal[10, :, 30:] = False
+    free = np.zeros(modal.shape, bool)
+    free[10, :, 30:] = True
+    free[15, :10] = True
+    memory = votes(modal, free)
+    assert memory.singly.shape == (20, SINGLY, *modal.shape[1:]) and np.abs(memory.singly).max() <= 1
+    for place, away in enumerate(NEIGHBOURS, PICKED):
+        said = memory.singly[10, place]
+        assert (said[figure()] > 0.5).all(), "they see what is hidden here"
+        outside = ~figure()
+        outside[:10] &= away != 5
+        assert (said[outside] < -0.5).all()
+    assert not memory.singly[0, PICKED].any(), "there is no frame eight before the first"
+    picked = [memory.singly[10, k] for k in range(PICKED)]
+    assert all((said[figure()] > 0.5).all() for said in picked), "the frame itself says nothing to itself"
+    few = votes(modal[9:11], free[9:11]).singly
+    assert few[1, 0].any() and not few[1, 1:PICKED].any(), f"frames less than {APART} apart say the same"
+    assert not Memory.empty((2, 4, 4)).singly.any()

@@ -30,7 +30,11 @@ PACE = 12.0  # frames after which a vote counts a third
 TRUST = 3.0  # how fast a vote loses weight where masks do not fit
 BLIND = 0.3  # how surely a pixel outside of the mask is none of the object's where depth says nothing
 DOUBT = 0.005  # of the largest weight of all that know: how little is as good as nothing
+NEIGHBOURS = (-8, -4, -2, 2, 4, 8)  # frames away that are also shown one by one
+PICKED = 3  # other frames that say most, likewise
+APART = 3  # frames that these are apart at least
 HINT = 0.75  # the grey of what other frames are sure of; white is what is visible
+SINGLY = len(NEIGHBOURS) + PICKED
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,20 @@ class Memory:
 
     Attributes:
         agree: the weight of frames that see the object at a pixel. known: of those that know whether it is there.
-        best: the visible mask of the one other frame that says most: it fits well, is near in time, and shows much.
+        singly: (T, ``SINGLY``, h, w) in [-1, 1], what single other frames say: 1 the object is there, -1 it is not, 0
+            nothing is known; times the IoU of what both know. First the frames that say most: they fit well, are near
+            in time, and show much; then the neighbours in time.
     """
 
     agree: F32
     known: F32
-    best: F32
+    singly: F32
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> Memory:
+        """Of an object that nobody sees; ``shape``: (T, h, w)."""
+        nothing = np.zeros(shape, np.float32)
+        return cls(nothing, nothing, np.zeros((shape[0], SINGLY, *shape[1:]), np.float32))
 
     @property
     def share(self) -> F32:
@@ -86,19 +98,36 @@ def votes(modal: Bool, free: Bool | None, inside: Bool | None = None) -> Memory:
     absent = (~modal & ~free).astype(np.float32) if free is not None else BLIND * (1 - there)
     if inside is not None:
         absent = absent * inside  # nobody knows what is beyond the frame
-    agree, known, best = np.zeros_like(there), np.zeros_like(there), np.zeros_like(there)
-    most = np.zeros(len(there))
-    area = there.sum((1, 2))
-    for source, fits in find_fits(there, absent).items():
+    agree, known = np.zeros_like(there), np.zeros_like(there)
+    found, weights = find_fits(there, absent), np.zeros((len(there), len(there)))
+    for source, fits in found.items():
         for target, fit in fits.items():
-            weight = np.exp(-abs(source - target) / PACE + TRUST * (fit.iou - 1))
+            weight = weights[target, source] = np.exp(-abs(source - target) / PACE + TRUST * (fit.iou - 1))
             seen, unseen = (lay(image[source], fit) for image in (there, absent))
             agree[target] += weight * seen
             known[target] += weight * (seen + unseen)
-            says = weight * area[source]
-            if source != target and says > most[target]:
-                most[target], best[target] = says, seen
-    return Memory(agree, known, best)
+    singly = np.zeros((len(there), SINGLY, *there.shape[1:]), np.float32)
+    for target, says in enumerate(weights * there.sum((1, 2))):
+        for place, source in enumerate(_one_by_one(target, says)):
+            laid = found.get(source, {}).get(target)
+            if laid is not None:
+                singly[target, place] = laid.iou * (lay(there[source], laid) - lay(absent[source], laid))
+    return Memory(agree, known, singly)
+
+
+def _one_by_one(target: int, says: NDArray[np.float64]) -> list[int]:
+    """The frames that are shown one by one to frame ``target``, and -1 where there are too few.
+
+    Args:
+        says: (T,) how much each frame has to say.
+    """
+    left = np.where(np.arange(len(says)) == target, 0, says)
+    chosen = []
+    for _ in range(PICKED):
+        best = int(left.argmax())
+        chosen.append(best if left[best] > 0 else -1)
+        left[max(0, best - APART + 1) : best + APART] = 0
+    return chosen + [target + away for away in NEIGHBOURS]
 
 
 def lay(image: F32, fit: Fit) -> F32:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from diffvas.bench import cases, content, evaluate, overlay, propagation, report
 from diffvas.bench.evaluate import Decoding, MaskBoard, MaskPlan, Row
+from diffvas.data import occluders
 from diffvas.metrics import psnr_inside, strict_frames
 from factories import FRAMES, HEIGHT, WIDTH, make_scene, tiny_model
 
@@ -108,7 +109,7 @@ def test_boxes_bridge_empty_frames() -> None:
     masks[1, 5:10, 10:20] = True
     masks[3, 0:2, 0:4] = True
     expected = [[14.5, 7, 10, 5], [14.5, 7, 10, 5], [1.5, 0.5, 4, 2]]
-    np.testing.assert_array_equal(overlay.boxes(masks)[[0, 1, 3]], expected)
+    np.testing.assert_array_equal(occluders.boxes(masks)[[0, 1, 3]], expected)
 
 
 def test_silhouettes_are_shrunk_and_cut(tmp_path: Path) -> None:

@@ -43,3 +43,13 @@ def test_saved_and_loaded(net: PixelNet, tmp_path: Path) -> None:
     assert not again.training
     half = PixelNet.load(tmp_path, torch.bfloat16)
     assert half.unet.dtype == torch.bfloat16 and half(x, torch.zeros(1)).dtype == torch.float32
+
+
+@torch.no_grad()
+def test_more_channels_in_change_nothing_until_they_are_learned(net: PixelNet) -> None:
+    wide = net.widened(5).eval()
+    x = torch.rand(2, 5, 8, 8)
+    assert wide.inputs == 5
+    torch.testing.assert_close(wide(x, torch.zeros(2)), net(x[:, :3], torch.zeros(2)), atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"inputs: expected 5 channels or more, got 3"):
+        wide.widened(3)

@@ -39,14 +39,14 @@ def test_what_front_sees() -> None:
     rgb, modal = moving()
     recalled, inside = modal.astype(np.float32) * 0.5, np.ones_like(modal)
     x = front_input(rgb, modal, recalled, inside).numpy()
-    assert x.shape == (T, 14, H, W) and x.dtype == np.float32 and -1 <= x.min() and x.max() <= 1
+    assert x.shape == (T, 22, H, W) and x.dtype == np.float32 and -1 <= x.min() and x.max() <= 1
     colours = rgb.transpose(0, 3, 1, 2) / 127.5 - 1
+    places = {0: 0, 4: -AWAY[0], 8: AWAY[0], 14: -AWAY[1], 18: AWAY[1]}
     for t in (0, 6, T - 1):
-        before, after = max(t - AWAY, 0), min(t + AWAY, T - 1)
-        np.testing.assert_allclose(
-            x[t, [0, 1, 2, 4, 5, 6, 8, 9, 10]], colours[[t, before, after]].reshape(9, H, W), atol=1e-6
-        )
-        np.testing.assert_array_equal(x[t, [3, 7, 11]] > 0, modal[[t, before, after]])
+        for first, away in places.items():
+            then = min(max(t + away, 0), T - 1)
+            np.testing.assert_allclose(x[t, first : first + 3], colours[then], atol=1e-6)
+            np.testing.assert_array_equal(x[t, first + 3] > 0, modal[then])
     np.testing.assert_allclose(x[:, 12], 2 * recalled - 1)
     assert (x[:, 13] == 1).all()
     np.testing.assert_array_equal(front_input(rgb, modal, recalled, inside, np.array([6, 2])).numpy(), x[[6, 2]])
@@ -203,7 +203,7 @@ def test_networks_that_lie_beside_a_stage(tmp_path: Path) -> None:
     (net,) = load_pixel_nets(tmp_path, "amodal", cpu, torch.float32).values()
     assert net.inputs == INPUTS
     random_nets()["finish"].unet.save_pretrained(tmp_path / "front")
-    with pytest.raises(ValueError, match=r"model: expected 14 channels to go into .*front, got 8"):
+    with pytest.raises(ValueError, match=r"model: expected 22 channels to go into .*front, got 16"):
         load_pixel_nets(tmp_path, "amodal", cpu, torch.float32)
     (tmp_path / "front" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
     with pytest.raises(ValueError, match=r"model: .*front cannot be loaded"):

@@ -16,6 +16,7 @@ from diffvas.data.examples import is_held_out
 from diffvas.pipelines import loading
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.finish import INPUTS
+from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
 from diffvas.train import pixel_material
 from diffvas.train.bundle import add_nets
 from diffvas.train.loop import LoopConfig
@@ -86,7 +87,7 @@ def test_more_shards_may_be_added(source: str, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("shard-*"))) == 3
 
 
-@pytest.mark.parametrize(("net", "channels"), [("front", 14), ("finish", INPUTS), ("colours", COLOUR_INPUTS)])
+@pytest.mark.parametrize(("net", "channels"), [("front", FRONT_INPUTS), ("finish", INPUTS), ("colours", COLOUR_INPUTS)])
 def test_batches(net: str, channels: int, source: str, tmp_path: Path, random_model: None) -> None:
     prepare(config(net, source), MAKERS[net], tmp_path)
     frames = PreparedFrames([tmp_path], [], 2, 2, 5, RECIPES[net].look)

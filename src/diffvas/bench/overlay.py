@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,10 @@ import numpy as np
 from diffvas import arrays
 from diffvas.bench.cases import Case, hides_enough, named_rng
 from diffvas.data.examples import relative_depth
+from diffvas.data.occluders import paint_over, pass_over
 from diffvas.masks import read_masks
 from diffvas.video import list_images, open_image
-from diffvas.world.flat import Actor, draw, paint, sample_actor
+from diffvas.world.flat import Actor, draw, sample_actor
 from diffvas.world.outlines import OCCLUDERS
 
 Array = np.ndarray
@@ -80,40 +80,10 @@ def read_pictures(folder: str | Path, count: int, size: tuple[int, int]) -> Arra
     return np.concatenate([arrays.resize_u8(picture[None], size) for picture in pictures])
 
 
-def boxes(masks: Array) -> Array:
-    """(T, 4) float: centre x, centre y, width, height of each frame's mask; empty frames take the nearest frame's."""
-    out = np.full((len(masks), 4), np.nan)
-    for t, mask in enumerate(masks):
-        ys, xs = np.nonzero(mask)
-        if len(ys):
-            out[t] = (xs.min() + xs.max()) / 2, (ys.min() + ys.max()) / 2, np.ptp(xs) + 1, np.ptp(ys) + 1
-    seen = np.flatnonzero(~np.isnan(out[:, 0]))
-    nearest = seen[np.abs(np.arange(len(masks))[:, None] - seen).argmin(1)]
-    return out[nearest]
-
-
-def sample_occluders(rng: np.random.Generator, masks: Array) -> list[Actor]:
-    """One or two shapes of the flat world that pass over the object, scaled to its box.
-
-    They are sampled as if the object's box, enlarged, were the whole picture, and then carried along with the object
-    by a random share of its own motion: some stand still in the picture, some stay in front of it.
-    """
-    frames, box = len(masks), boxes(masks)
-    wide, high = np.median(box[:, 2:], axis=0) * 1.2
-    actors = []
-    for _ in range(int(rng.integers(1, 3))):
-        actor = sample_actor(rng, (high, wide), frames, 1.0, OCCLUDERS, float(rng.uniform(0.3, 1.0)))
-        meeting = box[int(frames * rng.uniform(0.3, 0.7)), :2]
-        share = rng.choice([0.0, rng.uniform(0, 1), 1.0])
-        path = meeting + share * (box[:, :2] - meeting)
-        actors.append(replace(actor, place=actor.place + path - (wide / 2, high / 2)))
-    return actors
-
-
 def cover(masks: Array, rng: np.random.Generator) -> tuple[Array, list[Actor]] | None:
     """(T, H, W) bool, where occluders are, and these; None where they hide too little of the object, or too much."""
     frames, size = len(masks), masks.shape[1:]
-    actors = sample_occluders(rng, masks)
+    actors = pass_over(rng, masks, lambda box, big: sample_actor(rng, box, frames, 1.0, OCCLUDERS, big))
     covered = np.zeros(masks.shape, bool)
     for t in range(frames):
         for actor in actors:
@@ -122,19 +92,6 @@ def cover(masks: Array, rng: np.random.Generator) -> tuple[Array, list[Actor]] |
     share = 1.0 - modal.sum() / masks.sum()
     fits = HIDDEN_RANGE[0] <= share <= HIDDEN_RANGE[1] and (modal.sum((1, 2)) > 20).sum() >= 3
     return (covered, actors) if fits and hides_enough(modal, masks).any() else None
-
-
-def paint_over(pictures: Array, actors: list[Actor]) -> Array:
-    """The camera's frames (T, H, W, 3) uint8 with the occluders in them."""
-    out = pictures.copy()
-    size = (out.shape[1], out.shape[2])
-    for t in range(len(out)):
-        for actor in actors:
-            mask, parts = draw(actor, t, len(out), size, True)
-            assert parts is not None
-            on = mask.astype(bool)
-            out[t][on] = paint(actor, t, size, parts)[on]
-    return out
 
 
 def layered_depth(rng: np.random.Generator, masks: Array, covered: Array) -> Array:

@@ -123,7 +123,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     nets = parser.add_argument_group("examples, pixels")
     nets.add_argument("--net", choices=NETS, help="the network on pixels")
-    nets.add_argument("--front", type=Path, help="examples for finish: a run of front")
+    nets.add_argument("--front", type=Path, help="examples for finish without depth: a run of front")
     nets.add_argument("--workers", type=whole_number(1), default=1, help="processes that prepare examples [1]")
     nets.add_argument("--clips", type=whole_number(1), default=8, help="examples of a batch [8]")
     nets.add_argument("--frames-each", type=whole_number(1), default=4, help="frames of each [4]")
@@ -200,7 +200,7 @@ def check(args: argparse.Namespace) -> None:
     if args.what == "bundle":
         needed = ("model", "pixels") if args.pixels else ("vae", "amodal", "content")
     elif args.what == "examples" and args.net != "front":
-        needed = ("net", "model", "front") if args.net == "finish" else ("net", "model")
+        needed = ("net", "model")
     for name in needed:
         if not getattr(args, name):
             raise UsageError(f"argument --{name}: expected one with 'diffvas train {args.what}', got none")

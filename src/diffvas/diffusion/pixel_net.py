@@ -57,6 +57,22 @@ class PixelNet(nn.Module):
         unet = UNet2DModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, torch_dtype=dtype)
         return cls(unet).eval()
 
+    def widened(self, inputs: int) -> PixelNet:
+        """The same network with more channels in, which it has yet to learn to use: their weights are zero.
+
+        Raises:
+            ValueError: fewer than it has.
+        """
+        if inputs < self.inputs:
+            raise ValueError(f"inputs: expected {self.inputs} channels or more, got {inputs}")
+        unet = UNet2DModel.from_config({**self.unet.config, "in_channels": inputs * FOLD**2})
+        state = self.unet.state_dict()
+        known = state["conv_in.weight"]
+        state["conv_in.weight"] = torch.zeros_like(unet.conv_in.weight)
+        state["conv_in.weight"][:, : known.shape[1]] = known
+        unet.load_state_dict(state)
+        return PixelNet(unet)
+
     @property
     def inputs(self) -> int:
         """Channels that go in."""

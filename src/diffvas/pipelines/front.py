@@ -1,6 +1,6 @@
 """What stands in front of an object, told from colour alone: for clips without depth.
 
-A small network looks at the frame and at two others, at where the object is visible in them, and at what other frames
+A small network looks at the frame and at four others, at where the object is visible in them, and at what other frames
 say of its shape; it gives the probability that something at least as near as the object is seen at a pixel, which is
 what ``order.may_be_hidden`` reads off a depth map. Everything that depth is used for is then done with it.
 """
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.types import F32, U8, Bool
 
-AWAY = 4  # frames before and after that are looked at too
-INPUTS = 14
+AWAY = (4, 10)  # frames before and after that are looked at too
+INPUTS = 22
 LEVEL = 0.5  # from which a pixel is taken to be in front
 CHUNK = 32  # frames at a time
 
@@ -23,7 +23,7 @@ CHUNK = 32  # frames at a time
 def front_input(
     rgb: U8, modal: Bool, recalled: F32, inside: Bool, at: NDArray[np.integer] | None = None
 ) -> torch.Tensor:
-    """(N, 14, h, w) float32 in [-1, 1]: what the network sees of each frame.
+    """(N, 22, h, w) float32 in [-1, 1]: what the network sees of each frame.
 
     Args:
         rgb: (T, h, w, 3) uint8, in boxes that follow the object. modal: (T, h, w) bool, what is visible.
@@ -32,9 +32,10 @@ def front_input(
         at: (N,) frame numbers; None = all.
     """
     here = np.arange(len(rgb)) if at is None else at
-    looks = [here, np.maximum(here - AWAY, 0), np.minimum(here + AWAY, len(rgb) - 1)]
+    aways = [0, *(sign * away for away in AWAY for sign in (-1, 1))]
+    looks = [np.clip(here + away, 0, len(rgb) - 1) for away in aways]
     parts = [np.concatenate([rgb[t].transpose(0, 3, 1, 2) / np.float32(255), modal[t, None]], 1) for t in looks]
-    parts.append(np.stack([recalled[here], inside[here]], 1))
+    parts.insert(3, np.stack([recalled[here], inside[here]], 1))
     return torch.from_numpy(2 * np.concatenate(parts, 1, dtype=np.float32) - 1)
 
 

@@ -276,13 +276,13 @@ def _carry(near: View, other: View, at: tuple[F32, F32]) -> tuple[F32, F32, floa
         error = (cv2.GaussianBlur(apart.astype(np.float32), (0, 0), NEARBY) + 0.02 * mean) / (around + 0.02)
     pace = np.exp(-abs(other.time - near.time) / PACE)
     weight = np.asarray(pace / (np.square(error) + FLOOR**2) * there * bring(other.inside), np.float32)
-    return carried, weight, mean
+    return np.asarray(carried, np.float32), weight, mean
 
 
 def _bend(near: View, other: View, matrix: F32) -> F32:
     """(h, w, 2) float32, x and y: how far each pixel of ``near`` moves for the outlines to meet, before the matrix is
-    applied: the optical flow (Kroeger et al. 2016) between the depths inside both masks. Limbs that have swung find each
-    other so."""
+    applied: the optical flow (Kroeger et al. 2016) between the depths inside both masks. So limbs that have swung find
+    each other."""
     size = (near.amodal.shape[1], near.amodal.shape[0])
     there = other.amodal.astype(np.float32)
     laid = cv2.warpAffine(there, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.5

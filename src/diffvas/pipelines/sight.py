@@ -124,9 +124,9 @@ class Seen:
 
     @cached_property
     def known(self) -> F32:
-        """(n, 7, h, w) float32 in about [-1, 1]: what the network that finishes masks sees beside them."""
+        """(n, 15, h, w) float32 in about [-1, 1]: what the network that finishes masks sees beside them."""
         ones = np.ones(self.modal.shape, np.float32)
-        memory = self.memory if self.modal.any() else Memory(0 * ones, 0 * ones, 0 * ones)
+        memory = self.memory if self.modal.any() else Memory.empty(ones.shape)
         room: NDArray[Any] = ones
         nearer = 0 * ones
         if self.depth is not None:
@@ -136,9 +136,13 @@ class Seen:
         elif self.front is not None:
             room = self.front if self.beyond is None else np.maximum(self.front, self.beyond)
         inside = ones if self.inside is None else self.inside
-        maps = (self.modal, memory.share, memory.sure, memory.best, room, inside)
-        signed = [2 * np.asarray(one, np.float32) - 1 for one in maps]
-        return np.stack([*signed, nearer], 1).astype(np.float32)
+        mask, share, sure, room, inside = (
+            2 * np.asarray(one, np.float32)[:, None] - 1
+            for one in (self.modal, memory.share, memory.sure, room, inside)
+        )
+        best, others = memory.singly[:, :1], memory.singly[:, 1:]
+        parts = (mask, share, sure, best, room, inside, nearer[:, None], others)
+        return np.concatenate(parts, 1, dtype=np.float32)
 
     def with_votes(self, maps: F32, frame: int, share: float) -> F32:
         """Soft masks (..., h, w) of a frame, mixed with the votes of the others, which get this share."""

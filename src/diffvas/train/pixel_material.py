@@ -14,6 +14,7 @@ import torch
 from diffvas import arrays
 from diffvas.data.augment import spoil_depth, spoil_mask
 from diffvas.data.examples import SceneSource, choose_object, open_scenes, random_boxes, relative_depth
+from diffvas.data.occluders import paste_over
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import crop_each
 from diffvas.order import may_be_hidden
@@ -31,7 +32,8 @@ from diffvas.types import F32, U8, Bool
 from diffvas.world.clip import SceneClip
 
 LEAST_SEEN = 40  # pixels of an object that must be seen somewhere in an example
-REACH = 12  # frames on either side that recall looks at, as ``content.Album`` does
+REACH = 24  # frames on either side that recall looks at, as ``content.Album`` does
+PASTED = 0.3  # how often things are pasted over an object of a rendered scene
 RARE = 0.15  # how often frames in which nothing is hidden are drawn, beside the others
 
 
@@ -86,6 +88,8 @@ def draw_objects(config: ExampleConfig, key: list[int]) -> Iterator[tuple[SceneC
 def draw_pixels(config: ExampleConfig, key: list[int]) -> tuple[PixelExample, np.random.Generator]:
     """Example ``key``, and the generator for what is drawn of it further."""
     for scene, index, rng in draw_objects(config, key):
+        if config.source != "flat" and config.spoil and rng.random() < PASTED:
+            scene = paste_over(scene, index, rng)
         example = cut_out(scene, index, rng, config.size, config.spoil)
         if example is not None and example.modal.any(0).sum() >= LEAST_SEEN:
             return example, rng
@@ -161,7 +165,7 @@ def front_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tens
 
 COLOUR_FRAMES = 6  # of an example for ``colours``
 CHUNKS = 2  # of frames that are decoded of an example
-SHARES = {BY_DEPTH: 0.5, BY_COLOUR: 0.4, UNTOLD: 0.1}  # how often each is drawn
+DEPTH_SHARE = 5 / 6  # of the examples that are not made with ``front`` have depth; the others know of nothing in front
 
 
 @lru_cache(maxsize=1)
@@ -180,9 +184,10 @@ def _front(folder: str) -> PixelNet:
 
 
 def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
-    """For ``finish``: two chunks of frames as the decoder gives them, with stage 1 as the pipelines run it."""
+    """For ``finish``: two chunks of frames as the decoder gives them, with stage 1 as the pipelines run it: by what
+    ``front`` says where there is one, else by depth or by neither."""
     example, rng = draw_pixels(config, key)
-    mode = int(rng.choice(list(SHARES), p=list(SHARES.values())))
+    mode = BY_COLOUR if config.front else int(rng.choice([BY_DEPTH, UNTOLD], p=[DEPTH_SHARE, 1 - DEPTH_SHARE]))
     seen = Seen(example.modal, example.depth if mode == BY_DEPTH else None, example.inside)
     if mode == BY_COLOUR:
         front = in_front(_front(config.front), example.rgb, example.modal, seen.recalled, example.inside)

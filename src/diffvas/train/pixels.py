@@ -8,6 +8,7 @@ boxes that follow it, spoilt as real inputs are, with what the pipelines would h
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -297,10 +298,11 @@ def train_pixels(
     """Train one of ``RECIPES`` on prepared examples and save it to ``out/net``.
 
     Args:
-        data, weights, clips, frames: see ``PreparedFrames``. start: a saved network to go on from.
+        data, weights, clips, frames: see ``PreparedFrames``. start: a saved network to go on from, also
+            one that knew fewer channels.
 
     Raises:
-        ValueError: examples for another network, or none; ``start`` is another network.
+        ValueError: examples for another network, or none; ``start`` has more channels.
     """
     recipe, config = RECIPES[net], resolved(config)
     for folder in data:
@@ -311,15 +313,16 @@ def train_pixels(
     torch.manual_seed(config.seed)
     model = recipe.new()
     if start is not None:
-        model = PixelNet.load(start).train()
-        if model.inputs != recipe.inputs:
-            raise ValueError(f"start: expected a network with {recipe.inputs} channels in, got {model.inputs}")
+        known = PixelNet.load(start)
+        if known.inputs > recipe.inputs:
+            raise ValueError(f"start: expected a network with {recipe.inputs} channels in at most, got {known.inputs}")
+        model = known.widened(recipe.inputs).train()
     source = PreparedFrames(data, weights, clips, frames, config.seed, recipe.look)
     extra: dict[str, Any] = {"preset": net, "data": [str(d) for d in data], "clips": clips, "frames": frames}
 
     def keep(step: int, average: dict[str, torch.Tensor]) -> None:
         if step:
-            kept = recipe.new()
+            kept = copy.deepcopy(model)
             kept.load_state_dict({k: v.cpu() for k, v in average.items()})
             replace_folder(out / "net", kept.unet.save_pretrained)
 

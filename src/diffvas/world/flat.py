@@ -107,7 +107,7 @@ def sample_background(rng: np.random.Generator, size: tuple[int, int], table: di
 
 
 def sample_actor(
-    rng: np.random.Generator, size: tuple[int, int], frames: int, layer: float, families: dict, big: float
+    rng: np.random.Generator, size: tuple[float, float], frames: int, layer: float, families: dict, big: float
 ) -> Actor:
     """One layer at distance ``layer``, its height a share ``big`` of the frame, on a path that crosses the frame.
 
@@ -117,7 +117,7 @@ def sample_actor(
 
 
 def moving_layer(
-    rng: np.random.Generator, shape: Shape | Sprite, size: tuple[int, int], frames: int, layer: float, big: float
+    rng: np.random.Generator, shape: Shape | Sprite, size: tuple[float, float], frames: int, layer: float, big: float
 ) -> Actor:
     """``sample_actor`` of a given shape."""
     h, w = size
