@@ -89,9 +89,9 @@ BAD = {
     ),
     "examples for what": ("examples --out x", "--net: expected one with 'diffvas train examples', got none"),
     "no such net": ("pixels --out x --data empty --net nose", "--net"),
-    "finish without front": (
-        "examples --net finish --model tiny --out x",
-        "--front: expected one with 'diffvas train examples', got none",
+    "finish without a model": (
+        "examples --net finish --out x",
+        "--model: expected one with 'diffvas train examples', got none",
     ),
     "colours of no model": ("examples --net colours --out x", "--model: expected one with 'diffvas train examples'"),
     "no examples": ("pixels --net front --out x", "--data: expected one with 'diffvas train pixels', got none"),
