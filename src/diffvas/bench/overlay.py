@@ -9,10 +9,10 @@ import numpy as np
 from diffvas import arrays
 from diffvas.bench.cases import Case, hides_enough, named_rng
 from diffvas.data.examples import relative_depth
-from diffvas.data.occluders import paint_over, pass_over
+from diffvas.data.occluders import covered_by, paint_over, pass_over
 from diffvas.masks import read_masks
 from diffvas.video import list_images, open_image
-from diffvas.world.flat import Actor, draw, sample_actor
+from diffvas.world.flat import Actor, sample_actor
 from diffvas.world.outlines import OCCLUDERS
 
 Array = np.ndarray
@@ -82,12 +82,9 @@ def read_pictures(folder: str | Path, count: int, size: tuple[int, int]) -> Arra
 
 def cover(masks: Array, rng: np.random.Generator) -> tuple[Array, list[Actor]] | None:
     """(T, H, W) bool, where occluders are, and these; None where they hide too little of the object, or too much."""
-    frames, size = len(masks), masks.shape[1:]
+    frames, size = len(masks), (masks.shape[1], masks.shape[2])
     actors = pass_over(rng, masks, lambda box, big: sample_actor(rng, box, frames, 1.0, OCCLUDERS, big))
-    covered = np.zeros(masks.shape, bool)
-    for t in range(frames):
-        for actor in actors:
-            covered[t] |= draw(actor, t, frames, size, False)[0].astype(bool)
+    covered = covered_by(actors, frames, size)
     modal = masks & ~covered
     share = 1.0 - modal.sum() / masks.sum()
     fits = HIDDEN_RANGE[0] <= share <= HIDDEN_RANGE[1] and (modal.sum((1, 2)) > 20).sum() >= 3

@@ -52,6 +52,15 @@ def pass_over(
     return actors
 
 
+def covered_by(actors: list[Actor], frames: int, size: tuple[int, int]) -> Array:
+    """(T, H, W) bool, where occluders are."""
+    covered = np.zeros((frames, *size), bool)
+    for t in range(frames):
+        for actor in actors:
+            covered[t] |= draw(actor, t, frames, size, False)[0].astype(bool)
+    return covered
+
+
 def paint_over(pictures: Array, actors: list[Actor]) -> Array:
     """The frames (T, H, W, 3) uint8 with the occluders in them."""
     out = pictures.copy()
@@ -82,9 +91,7 @@ def paste_over(scene: SceneClip, index: int, rng: np.random.Generator) -> SceneC
         return moving_layer(rng, shape, box, frames, 1.0, big)
 
     actors = pass_over(rng, modal, make)
-    covered = np.stack(
-        [np.any([draw(actor, t, frames, size, False)[0] for actor in actors], axis=0) for t in range(frames)]
-    )
+    covered = covered_by(actors, frames, size)
     if ((modal & ~covered).sum((1, 2)) > 20).sum() < 3:
         return scene
     near = NEARER * np.array([d[m].min() if m.any() else d.min() for d, m in zip(scene.depth, modal, strict=True)])

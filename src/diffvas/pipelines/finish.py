@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from diffvas.diffusion.pixel_net import PixelNet
+from diffvas.shape_memory import SINGLY
 from diffvas.types import F32
 
-INPUTS = 16
+INPUTS = 7 + SINGLY  # see ``Seen.known``, and the soft mask
 BY_DEPTH, BY_COLOUR, UNTOLD = 0, 1, 2  # what tells of the things in front
 CHUNK = 32  # frames at a time
 

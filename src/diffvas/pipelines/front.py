@@ -15,7 +15,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.types import F32, U8, Bool
 
 AWAY = (4, 10)  # frames before and after that are looked at too
-INPUTS = 22
+INPUTS = 4 * (1 + 2 * len(AWAY)) + 2
 LEVEL = 0.5  # from which a pixel is taken to be in front
 CHUNK = 32  # frames at a time
 

@@ -68,6 +68,11 @@ class View:
         return place(self.amodal)
 
     @cached_property
+    def depth(self) -> U8:
+        """:func:`depth_inside` of the whole object, at ``MOST_SIDE`` pixels or less."""
+        return depth_inside(self.amodal)
+
+    @cached_property
     def inside(self) -> F32:
         """:func:`inside` of what is visible."""
         return inside(self.modal)
@@ -286,14 +291,9 @@ def _bend(near: View, other: View, matrix: F32) -> F32:
     size = (near.amodal.shape[1], near.amodal.shape[0])
     there = other.amodal.astype(np.float32)
     laid = cv2.warpAffine(there, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.5
-    shrink = max(1.0, max(size) / MOST_SIDE)
-    small = (max(1, round(size[0] / shrink)), max(1, round(size[1] / shrink)))
-    here, there = (
-        cv2.resize(m.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5 for m in (near.amodal, laid)
-    )
-    flow = _flow().calc(depth_inside(here), depth_inside(there), None)
+    flow = _flow().calc(near.depth, depth_inside(laid), None)
     flow = cv2.GaussianBlur(flow[MARGIN:-MARGIN, MARGIN:-MARGIN], (0, 0), CALM)
-    return np.asarray(cv2.resize(flow, size) * np.divide(size, small), np.float32)
+    return np.asarray(cv2.resize(flow, size) * np.divide(size, flow.shape[1::-1]), np.float32)
 
 
 @cache
@@ -305,9 +305,11 @@ def _flow() -> cv2.DISOpticalFlow:
 
 
 def depth_inside(mask: Bool) -> U8:
-    """(h + 2 ``MARGIN``, w + 2 ``MARGIN``) uint8: how far each pixel is inside a mask (more than 128) or outside of it
-    (less), up to ``DEEP`` pixels."""
-    inner = np.pad(mask, MARGIN).astype(np.uint8)
+    """(h, w) uint8, ``MARGIN`` larger on each side: how far a pixel is inside a mask (more than 128) or outside of it
+    (less), up to ``DEEP`` pixels, with the longer side shrunk to ``MOST_SIDE``."""
+    shrink = max(1.0, max(mask.shape) / MOST_SIDE)
+    small = (max(1, round(mask.shape[0] / shrink)), max(1, round(mask.shape[1] / shrink)))
+    inner = np.pad(arrays.resize_masks_area(mask[None], small)[0] > 0.5, MARGIN).astype(np.uint8)
     away = cv2.distanceTransform(inner, cv2.DIST_L2, 3) - cv2.distanceTransform(1 - inner, cv2.DIST_L2, 3)
     return np.asarray(128 + away.clip(-DEEP, DEEP) * (127 / DEEP), np.uint8)
 

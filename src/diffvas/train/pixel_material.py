@@ -19,6 +19,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import crop_each
 from diffvas.order import may_be_hidden
 from diffvas.pipelines.colours import colour_input
+from diffvas.pipelines.content import Album
 from diffvas.pipelines.drawing import Key, draw_latents
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
 from diffvas.pipelines.front import in_front
@@ -32,7 +33,6 @@ from diffvas.types import F32, U8, Bool
 from diffvas.world.clip import SceneClip
 
 LEAST_SEEN = 40  # pixels of an object that must be seen somewhere in an example
-REACH = 24  # frames on either side that recall looks at, as ``content.Album`` does
 PASTED = 0.3  # how often things are pasted over an object of a rendered scene
 RARE = 0.15  # how often frames in which nothing is hidden are drawn, beside the others
 
@@ -270,7 +270,7 @@ def _colours(
     pictures = match_visible(raw, colours, on[at], all_[at], float(model.detail or 0.0), overall)
     inputs, truths, counts = [], [], []
     for picture, t in zip(pictures, at.tolist(), strict=True):
-        near = [view for view in others if abs(view.time - t) <= REACH]
+        near = [view for view in others if abs(view.time - t) <= Album.REACH]
         image, seen, true = cut[t]
         found = fill(picture, image, seen, true, moments[t], near, overall)
         inputs.append(colour_input(image, seen, true, found, picture, overall, config.size))
