@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffvas.data.examples import is_held_out
+from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.pipelines import loading
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.finish import INPUTS
@@ -209,6 +210,27 @@ def test_examples_of_another_network_are_refused(source: str, tmp_path: Path) ->
         with pytest.raises(ValueError, match=f"data: expected examples for colours in .*{folder}, got {got}"):
             train_pixels("colours", [tmp_path / folder], tmp_path / "out", LoopConfig(steps=1))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.weights
+def test_several_runs_of_a_network_are_averaged(tmp_path: Path) -> None:
+    """One that knew fewer channels counts for nothing on the others."""
+    nets = [random_nets()["front"], PixelNet.new(3, 1, (8, 16))]
+    for net, run in zip(nets, ("new", "old"), strict=True):
+        net.unet.save_pretrained(tmp_path / run / "net")
+        (tmp_path / run / "config.json").write_text(json.dumps({"preset": "front"}))
+    model = loading.stage_folders("tiny")["amodal"].parent
+    for order in (("new", "old"), ("old", "new")):
+        add_nets(model, [tmp_path / run for run in order], tmp_path / "model")
+        made = PixelNet.load(tmp_path / "model" / "amodal" / "front").unet.state_dict()
+        new, old = (net.unet.state_dict() for net in nets)
+        known = old["conv_in.weight"].shape[1]
+        first = new["conv_in.weight"] / 2
+        first[:, :known] += old["conv_in.weight"] / 2
+        torch.testing.assert_close(made["conv_in.weight"], first, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(
+            made["conv_out.weight"], (new["conv_out.weight"] + old["conv_out.weight"]) / 2, atol=1e-3, rtol=1e-3
+        )
 
 
 @pytest.mark.weights

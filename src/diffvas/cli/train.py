@@ -128,7 +128,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     nets.add_argument("--clips", type=whole_number(1), default=8, help="examples of a batch [8]")
     nets.add_argument("--frames-each", type=whole_number(1), default=4, help="frames of each [4]")
     parts = parser.add_argument_group("bundle")
-    parts.add_argument("--pixels", type=Path, nargs="+", help="runs of networks on pixels, put into a copy of --model")
+    parts.add_argument(
+        "--pixels",
+        type=Path,
+        nargs="+",
+        help="runs of networks on pixels, put into a copy of --model; several of one network are averaged",
+    )
     parts.add_argument("--content-vae", type=Path, help="the VAE of stage 2 (default: --vae)")
     parts.add_argument("--amodal", type=Path, nargs="+", help="a run of stage 1, or several to be averaged")
     parts.add_argument("--content", type=Path, help="a run of stage 2")

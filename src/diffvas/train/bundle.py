@@ -84,19 +84,21 @@ def add_nets(model: Path, runs: Sequence[Path], out: Path, defaults: dict[str, d
     """Write a copy of a model with networks on pixels beside its stages, fp16 safetensors.
 
     Args:
-        model: a folder with ``amodal`` and ``content``; may be ``out`` itself. runs: of ``train_pixels``, one for each
-            network. defaults: stage -> settings that change with them; ``WITH_NETS`` where None.
+        model: a folder with ``amodal`` and ``content``; may be ``out`` itself.
+        runs: of ``train_pixels``; several of one network are averaged (they must come from one start), those that knew
+            fewer channels widened first.
+        defaults: stage -> settings that change with them; ``WITH_NETS`` where None.
 
     Raises:
         ValueError: a folder that is no such run, or ``out`` is something else than a model.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for run in runs:
         config = run / "config.json"
         net = json.loads(config.read_text()).get("preset") if config.is_file() else None
         if net not in RECIPES or not (run / "net" / "config.json").is_file():
             raise ValueError(f"pixels: expected a run of one of {', '.join(RECIPES)}, got {run}")
-        found[net] = run / "net"
+        found.setdefault(net, []).append(run / "net")
     check_place(out)
     temporary = out.with_name(f".{out.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -105,12 +107,22 @@ def add_nets(model: Path, runs: Sequence[Path], out: Path, defaults: dict[str, d
         for net in nets:
             if net in found:
                 shutil.rmtree(temporary / stage / net, ignore_errors=True)
-                PixelNet.load(found[net], torch.float16).unet.save_pretrained(temporary / stage / net)
+                _average_nets(found[net]).unet.half().save_pretrained(temporary / stage / net)
         index = temporary / stage / "model_index.json"
         settings = json.loads(index.read_text())
         settings["defaults"] |= (WITH_NETS if defaults is None else defaults).get(stage, {})
         index.write_text(json.dumps(settings, indent=2) + "\n")
     replace_model(temporary, out)
+
+
+def _average_nets(folders: Sequence[Path]) -> PixelNet:
+    """The mean of saved networks on pixels, with as many channels in as the one that knows most."""
+    nets = [PixelNet.load(folder) for folder in folders]
+    most = max(net.inputs for net in nets)
+    states = [net.widened(most).state_dict() for net in nets]
+    mean = nets[-1].widened(most)
+    mean.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
+    return mean
 
 
 def check_place(out: Path) -> None:
