@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from diffvas.cli.console import StageProgress, UsageError, blame, fail, whole_number
+from diffvas.cli.console import StageProgress, UsageError, blame, fail, number, sizes, whole_number
 
 HELP = """\
 Train and score the rows of an ablation: equal budgets, several seeds, held-out clips; resumable.
@@ -20,7 +20,6 @@ OUT/table.md has means and spread over the seeds, OUT/table.csv every number."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    from diffvas.cli.train import number, sizes
 
     parser.add_argument("table", metavar="TABLE", help="a name or number from above")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="caches, runs, scores and the table")

@@ -62,6 +62,35 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
+def sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """``128x256,160x192`` -> ((128, 256), (160, 192))."""
+    try:
+        pairs = tuple((int(a), int(b)) for a, b in (item.split("x") for item in text.split(",")))
+    except ValueError:
+        pairs = ()
+    if not pairs or any(a < 32 or b < 32 or a % 32 or b % 32 for a, b in pairs):
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH[,...], multiples of 32, got {text!r}")
+    return pairs
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number from ``low`` to ``high``; ``above``: more than ``low``."""
+    wanted = f"a number {'above' if above else 'of at least'} {low:g}" + (
+        f", at most {high:g}" if high < math.inf else ""
+    )
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high) or (above and value == low):
+            raise argparse.ArgumentTypeError(f"expected {wanted}, got '{text}'")
+        return value
+
+    return parse
+
+
 def not_negative(text: str) -> float:
     """An argparse type: a finite number of 0 or more."""
     try:

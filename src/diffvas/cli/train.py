@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from diffvas.cli.console import StageProgress, UsageError, fail, whole_number
+from diffvas.cli.console import StageProgress, UsageError, fail, number, sizes, whole_number
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -64,35 +64,6 @@ POSITIVE |= {"spans", "levels", "widths"}
 FOLDERS = ("data", "val", "start", "model", "vae", "front", "pixels")
 CACHE_SIZES = ((128, 256),)
 NETS = ("front", "finish", "colours")
-
-
-def sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """``128x256,160x192`` -> ((128, 256), (160, 192))."""
-    try:
-        pairs = tuple((int(a), int(b)) for a, b in (item.split("x") for item in text.split(",")))
-    except ValueError:
-        pairs = ()
-    if not pairs or any(a < 32 or b < 32 or a % 32 or b % 32 for a, b in pairs):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH[,...], multiples of 32, got {text!r}")
-    return pairs
-
-
-def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
-    """An argparse type: a finite number from ``low`` to ``high``; ``above``: more than ``low``."""
-    wanted = f"a number {'above' if above else 'of at least'} {low:g}" + (
-        f", at most {high:g}" if high < math.inf else ""
-    )
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and low <= value <= high) or (above and value == low):
-            raise argparse.ArgumentTypeError(f"expected {wanted}, got '{text}'")
-        return value
-
-    return parse
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
