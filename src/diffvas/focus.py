@@ -50,6 +50,11 @@ class Box:
         x, y = round(float(by[0])), round(float(by[1]))
         return Box(self.top + y, self.bottom + y, self.left + x, self.right + x)
 
+    def grown(self, share: float) -> Box:
+        """The box with a rim of a share of its height above and below, and of its width left and right, rounded."""
+        y, x = (round(share * side) for side in self.size)
+        return Box(self.top - y, self.bottom + y, self.left - x, self.right + x)
+
     def crop(self, stack: Array) -> Array:
         """The box of a stack (T, H, W, ...), as a view where it lies in the frame.
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,19 @@ from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.colours import colour_input, touch_up
 from diffvas.pipelines.completion import complete
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, INPUTS, UNTOLD, finish
-from diffvas.pipelines.front import AWAY, front_input, in_front, pseudo_depth
+from diffvas.pipelines.front import (
+    AWAY,
+    FASTEST,
+    SIDEWAYS,
+    STEP_AWAY,
+    front_input,
+    in_front,
+    middle,
+    motion,
+    pseudo_depth,
+    wide_size,
+)
+from diffvas.pipelines.front import INPUTS as INPUTS_FRONT
 from diffvas.pipelines.loading import load_pixel_nets
 from diffvas.pipelines.recall import Recalled
 from diffvas.pipelines.sight import Seen, tell_front
@@ -39,7 +52,7 @@ def test_what_front_sees() -> None:
     rgb, modal = moving()
     recalled, inside = modal.astype(np.float32) * 0.5, np.ones_like(modal)
     x = front_input(rgb, modal, recalled, inside).numpy()
-    assert x.shape == (T, 22, H, W) and x.dtype == np.float32 and -1 <= x.min() and x.max() <= 1
+    assert x.shape == (T, 26, H, W) and x.dtype == np.float32 and -1 <= x.min() and x.max() <= 1
     colours = rgb.transpose(0, 3, 1, 2) / 127.5 - 1
     places = {0: 0, 4: -AWAY[0], 8: AWAY[0], 14: -AWAY[1], 18: AWAY[1]}
     for t in (0, 6, T - 1):
@@ -52,10 +65,53 @@ def test_what_front_sees() -> None:
     np.testing.assert_array_equal(front_input(rgb, modal, recalled, inside, np.array([6, 2])).numpy(), x[[6, 2]])
 
 
+def test_front_sees_a_rim_and_speaks_of_the_middle() -> None:
+    rgb, modal = moving()
+    size = wide_size((H, W))
+    assert size == (H + 16, W + 16) and wide_size((96, 96)) == (144, 144) and wide_size((64, 128)) == (96, 192)
+    wide, shown = np.zeros((T, *size, 3), np.uint8), np.zeros((T, *size), bool)
+    middle(wide, (H, W))[:] = rgb
+    middle(shown, (H, W))[:] = True
+    x = front_input(wide, modal, modal.astype(np.float32), shown).numpy()
+    assert x.shape == (T, 26, *size)
+    np.testing.assert_array_equal(x[:, 3, 8:-8, 8:-8] > 0, modal)
+    assert (x[:, [3, 12, 13], :8] == -1).all() and (x[:, [3, 12, 13], :, -8:] == -1).all()
+    net, recalled = random_nets()["front"], modal.astype(np.float32)
+    told = in_front(net, wide, modal, recalled, shown)
+    assert told.shape == modal.shape
+    bright = wide.copy()
+    bright[:, :4] = 255
+    assert np.abs(in_front(net, bright, modal, recalled, shown) - told).max() > 1e-5
+
+
+def test_front_sees_what_moves_against_the_object() -> None:
+    """The object keeps its place in the boxes, a wall passes in front of it by three pixels a frame."""
+    rng = np.random.default_rng(0)
+    size, at = (48, 64), np.array([0, 4, T - 1])
+    still, wall = (cv2.GaussianBlur(rng.random((48, 160)), (0, 0), 2) for _ in range(2))
+    rgb, modal = np.zeros((T, *size, 3), np.uint8), np.zeros((T, *size), bool)
+    for t in range(T):
+        picture = still[:, :64].copy()
+        picture[24:] = wall[24:, 60 - 3 * t : 124 - 3 * t]
+        rgb[t] = cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX)[..., None]
+        modal[t, 8:24, 16:48] = True
+    flow = motion(rgb, modal, at)
+    assert flow.shape == (3, 4, *size) and flow.dtype == np.float32 and np.abs(flow).max() <= 1
+    assert not flow[0, :2].any() and not flow[2, 2:].any(), "there is nothing before the first frame, after the last"
+    shift = 3 * STEP_AWAY / FASTEST
+    below, on = flow[1, :, 32:44, 16:48].mean((1, 2)), flow[1, :, 10:20, 20:44].mean((1, 2))
+    np.testing.assert_allclose(below, [-shift, 0, shift, 0], atol=0.05)
+    np.testing.assert_allclose(on, 0, atol=0.05)
+    turned = motion(np.ascontiguousarray(rgb[:, :, ::-1]), np.ascontiguousarray(modal[:, :, ::-1]), at)[..., ::-1]
+    for channel in range(4):
+        sign = -1 if INPUTS_FRONT - 4 + channel in SIDEWAYS else 1
+        np.testing.assert_allclose(turned[1, channel, 32:44, 16:48], sign * flow[1, channel, 32:44, 16:48], atol=0.1)
+
+
 def test_front_is_a_probability_and_takes_the_place_of_depth() -> None:
     rgb, modal = moving()
     seen = Seen(modal, None)
-    told = tell_front(random_nets()["front"], seen, rgb)
+    told = tell_front(random_nets()["front"], seen, rgb, np.ones_like(modal))
     assert told.front is not None and told.front.shape == modal.shape
     assert 0 <= told.front.min() and told.front.max() <= 1 and np.ptp(told.front) > 0
     assert (seen.told, told.told, Seen(modal, np.zeros(modal.shape, np.float32)).told) == (UNTOLD, BY_COLOUR, BY_DEPTH)
@@ -203,7 +259,7 @@ def test_networks_that_lie_beside_a_stage(tmp_path: Path) -> None:
     (net,) = load_pixel_nets(tmp_path, "amodal", cpu, torch.float32).values()
     assert net.inputs == INPUTS
     random_nets()["finish"].unet.save_pretrained(tmp_path / "front")
-    with pytest.raises(ValueError, match=r"model: expected 22 channels to go into .*front, got 16"):
+    with pytest.raises(ValueError, match=r"model: expected 26 channels to go into .*front, got 16"):
         load_pixel_nets(tmp_path, "amodal", cpu, torch.float32)
     (tmp_path / "front" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
     with pytest.raises(ValueError, match=r"model: .*front cannot be loaded"):

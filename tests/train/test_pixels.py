@@ -18,6 +18,7 @@ from diffvas.pipelines import loading
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.finish import INPUTS
 from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
+from diffvas.pipelines.front import wide_size
 from diffvas.train import pixel_material
 from diffvas.train.bundle import add_nets
 from diffvas.train.loop import LoopConfig
@@ -93,7 +94,8 @@ def test_batches(net: str, channels: int, source: str, tmp_path: Path, random_mo
     prepare(config(net, source), MAKERS[net], tmp_path)
     frames = PreparedFrames([tmp_path], [], 2, 2, 5, RECIPES[net].look)
     batch = frames[7]
-    assert batch["x"].shape[1:] == (channels, *SIZE) and 2 <= len(batch["x"]) <= 4
+    size = wide_size(SIZE) if net == "front" else SIZE
+    assert batch["x"].shape[1:] == (channels, *size) and 2 <= len(batch["x"]) <= 4
     assert -1.001 <= batch["x"].min() and batch["x"].max() <= 1.001
     frames[8]
     again = PreparedFrames([tmp_path], [], 2, 2, 5, RECIPES[net].look)[7]
@@ -108,8 +110,23 @@ def test_rows_are_mirrored_as_a_whole(source: str, tmp_path: Path) -> None:
     frames = PreparedFrames([tmp_path], [], 2, FRAMES, 0, RECIPES["front"].look)
     for step in range(6):
         batch = frames[step]
-        modal, counts = batch["x"][:, 3] > 0, batch["truth"][:, 1] > 0
+        modal, counts = batch["x"][:, 3] > 0, batch["truth"][:, 1] >= 1
         assert not (modal & counts).any()
+
+
+def test_what_points_sideways_turns_round_in_the_mirror(source: str, tmp_path: Path) -> None:
+    prepare(config("front", source), MAKERS["front"], tmp_path)
+    recipe = RECIPES["front"]
+    plain, turned = (PreparedFrames([tmp_path], [], 2, FRAMES, 0, recipe.look, s) for s in ((), recipe.sideways))
+    signs = set()
+    for step in range(4):
+        a, b = plain[step]["x"], turned[step]["x"]
+        for channel in range(a.shape[1]):
+            for one, other in zip(a[:, channel], b[:, channel], strict=True):
+                same = torch.equal(one, other)
+                assert same or (channel in recipe.sideways and torch.equal(one, -other))
+                signs.add((channel in recipe.sideways, same))
+    assert (True, False) in signs and (True, True) in signs
 
 
 def test_frames_with_nothing_hidden_are_rare(source: str, tmp_path: Path) -> None:
@@ -145,8 +162,7 @@ def test_losses_are_least_at_the_truth() -> None:
     visible = right.clone()
     visible[:, :, :, 2:4] = -20
     assert finish_loss(Says(visible), batch)[0] == best, "what is visible does not count"
-    three = torch.cat([truth, truth[:, :1]], 1)
-    good, bad = (front_loss(Says(a), {"x": batch["x"], "truth": three})[0] for a in (right, wrong))
+    good, bad = (front_loss(Says(a), batch)[0] for a in (right, wrong))
     assert good < 0.01 < bad
 
 
@@ -168,7 +184,7 @@ def test_colours_are_judged_where_they_are_hidden() -> None:
 def test_spoilt_colours_stay_alike_in_both_stacks() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     for seed in range(20):
-        one, other = spoil_colours(rgb, rgb.copy(), np.random.default_rng(seed))
+        one, other = spoil_colours([rgb, rgb.copy()], np.random.default_rng(seed))
         assert one.dtype == other.dtype == np.uint8 and one.shape == rgb.shape
         assert np.abs(one.astype(int) - other).mean() < 10, "noise is the camera's alone"
 

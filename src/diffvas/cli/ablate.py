@@ -20,7 +20,6 @@ OUT/table.md has means and spread over the seeds, OUT/table.csv every number."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-
     parser.add_argument("table", metavar="TABLE", help="a name or number from above")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="caches, runs, scores and the table")
     parser.add_argument("--vae", metavar="DIR", type=Path, required=True, help="the VAE of masks")

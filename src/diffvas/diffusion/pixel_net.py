@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import UNet2DModel
 from torch import nn
 from torch.nn import functional as F
 
+from diffvas.types import F32
+
 FOLD = 2  # pixels of a side that become channels
 GROUPS, HEAD = 8, 32
+CHUNK = 16  # pictures at a time
 
 
 class PixelNet(nn.Module):
@@ -87,3 +91,14 @@ class PixelNet(nn.Module):
         folded = F.pixel_unshuffle(x, FOLD).contiguous(memory_format=torch.channels_last)
         out = self.unet(folded.to(self.unet.dtype), mode * 100, return_dict=False)[0]
         return F.pixel_shuffle(out.float(), FOLD)
+
+    @torch.inference_mode()
+    def likely(self, x: torch.Tensor, mode: int) -> F32:
+        """(N, H, W) float32 in [0, 1]: the first picture that comes out, as probabilities.
+
+        Args:
+            x: (N, inputs, H, W), on any device. mode: of all of them.
+        """
+        parts = x.to(self.unet.device).split(CHUNK)
+        logits = [self(part, torch.full((len(part),), mode, device=part.device))[:, 0] for part in parts]
+        return np.asarray(torch.sigmoid(torch.cat(logits)).cpu().numpy(), np.float32)

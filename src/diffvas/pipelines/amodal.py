@@ -50,7 +50,7 @@ def object_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[MaskFra
 
 def soft_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[Estimate]:
     """What stage 1 says of every frame that it sees, from about position ``first`` on."""
-    reader = Reader(desk, object_id) if desk.tells_by_colour else None
+    reader = Reader(desk, object_id, "amodal") if desk.tells_by_colour else None
     for number, run in enumerate(desk.runs[object_id]):
         if run.stop > first:
             yield from _soft_run(desk, object_id, number, first, reader)

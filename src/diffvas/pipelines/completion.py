@@ -20,6 +20,7 @@ from diffvas.pipelines.content import object_content
 from diffvas.pipelines.desk import Desk
 from diffvas.pipelines.drawing import Guard, Meter, Plan, Progress, Shelf, decode_windows, draw_latents
 from diffvas.pipelines.drawing import window_generator as window_generator  # re-exported, as are those below
+from diffvas.pipelines.front import RIM, wide_size
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
 from diffvas.pipelines.material import MOST_MARGIN, Material, of_arrays
 from diffvas.pipelines.pixels import cut_coverage, in_view
@@ -189,7 +190,10 @@ def as_seen(
         seen = Seen(small, None, inside)
         if model.front is None or frames_u8 is None or not small.any():
             return seen
-        return tell_front(model.front, seen, crop_each(boxes, frames_u8, size, arrays.resize_u8))
+        wide, around = wide_size(size), [box.grown(RIM) for box in boxes]
+        rgb = crop_each(around, frames_u8, wide, arrays.resize_u8)
+        shown = crop_each(around, np.ones_like(modal), wide, arrays.resize_masks_area) >= 0.5
+        return tell_front(model.front, seen, rgb, shown)
     near = arrays.normalise_depth(crop_each(boxes, arrays.normalise_depth(depth), size, arrays.resize_float))
     return Seen(small, near, inside)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from diffvas import arrays
 from diffvas.focus import Box
 from diffvas.pipelines.drawing import Guard, Meter, Plan, Shelf
+from diffvas.pipelines.front import RIM, wide_size
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.material import Material
 from diffvas.pipelines.timeline import Motion, Timeline, move
@@ -79,6 +80,12 @@ class Desk:
         """(h, w) at which the networks see what they look at."""
         return self.model.view_size(self.material.size)
 
+    def picture(self, stage: str, box: Box, frame: U8) -> U8:
+        """(h, w, 3) uint8: what a stage sees of a frame (H, W, 3), stage 1 with a rim, see ``front.py``."""
+        if stage == "amodal":
+            return arrays.resize_u8(box.grown(RIM).crop(frame[None]), wide_size(self.size))[0]
+        return arrays.resize_u8(box.crop(frame[None]), self.size)[0]
+
     def latents(self, stage: str, object_id: int, window: Window, draw: Callable[[], torch.Tensor]) -> torch.Tensor:
         """(K, n, 4, h, w), from the shelf or drawn now."""
         pipe = self.model.amodal if stage == "amodal" else self.model.content
@@ -121,12 +128,13 @@ class Glance:
         paths: by object (T, 2) float32, how it has moved since the first frame, (x, y) in pixels; empty where nobody
             asks: the networks see all frames, and no frame is filled from others.
         colours: by object and run (3,) float32, the mean colour of what is visible, 0 to 1; None where nothing is.
-        context: by object, run and position (h, w, 3) uint8, frames that a window borrows from outside of its span.
+        context: by stage, object, run and position (h, w, 3) uint8, frames that a window borrows from outside of its
+            span.
     """
 
     paths: dict[int, F32]
     colours: dict[tuple[int, int], F32 | None]
-    context: dict[tuple[int, int, int], U8]
+    context: dict[tuple[str, int, int, int], U8]
 
 
 def take_glance(desk: Desk) -> Glance:
@@ -135,8 +143,9 @@ def take_glance(desk: Desk) -> Glance:
     ids, sampled = list(material.tracks), not timeline.every_frame
     motion = Motion(material.size, ids)
     colours: dict[tuple[int, int], _Colours] = {}
-    context: dict[tuple[int, int, int], U8] = {}
-    coloured = desk.plan.content is not None or desk.tells_by_colour
+    context: dict[tuple[str, int, int, int], U8] = {}
+    asked = {"amodal": desk.tells_by_colour, "content": desk.plan.content is not None}
+    coloured = [stage for stage, asks in asked.items() if asks]
     if not sampled and not coloured:
         return Glance({}, {}, {})
     moving = sampled or (desk.model.recall and desk.plan.content is not None)
@@ -153,10 +162,10 @@ def take_glance(desk: Desk) -> Glance:
                 if not (borrowed or held):
                     continue
                 box = run.box(positions[t])
-                small = arrays.resize_u8(box.crop(frame[None]), desk.size)[0]
-                if borrowed:
-                    context[i, number, positions[t]] = small
-                if held and material.extents(i)[t] is not None:
+                for stage in coloured if borrowed else ():
+                    context[stage, i, number, positions[t]] = desk.picture(stage, box, frame)
+                if held and desk.plan.content is not None and material.extents(i)[t] is not None:
+                    small = desk.picture("content", box, frame)
                     coverage = arrays.resize_masks_area(box.crop(material.modal(i, t)[None]), desk.size)[0]
                     colours.setdefault((i, number), _Colours()).add(small, coverage)
     return Glance(motion.paths() if moving else {}, {key: c.mean() for key, c in colours.items()}, context)
@@ -187,10 +196,10 @@ class _Colours:
 
 
 class Reader:
-    """Reads the networks' frames once, in order, and keeps what windows need of them at the networks' size."""
+    """Reads a stage's frames once, in order, and keeps what windows need of them at the networks' size."""
 
-    def __init__(self, desk: Desk, object_id: int) -> None:
-        self._desk, self._object = desk, object_id
+    def __init__(self, desk: Desk, object_id: int, stage: str) -> None:
+        self._desk, self._object, self._stage = desk, object_id, stage
         self._ahead: Iterator[tuple[int, U8]] | None = None
         self._last = -1
         self._kept: dict[tuple[int, int], U8] = {}
@@ -208,15 +217,13 @@ class Reader:
             self._last, frame = next(self._ahead)
             for other, run in enumerate(runs):
                 if other >= number and _spans(run, self._last):
-                    self._kept[other, self._last] = self._shrink(run.box(self._last), frame)
+                    self._kept[other, self._last] = desk.picture(self._stage, run.box(self._last), frame)
         inside = range(window.start, window.stop)
         context = desk.glance.context
         return [
-            self._kept[number, p] if p in inside else context[self._object, number, p] for p in window.frames.tolist()
+            self._kept[number, p] if p in inside else context[self._stage, self._object, number, p]
+            for p in window.frames.tolist()
         ]
-
-    def _shrink(self, box: Box, frame: U8) -> U8:
-        return arrays.resize_u8(box.crop(frame[None]), self._desk.size)[0]
 
 
 def _spans(run: Run, position: int) -> bool:

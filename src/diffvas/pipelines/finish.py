@@ -17,16 +17,13 @@ from diffvas.types import F32
 
 INPUTS = 7 + SINGLY  # see ``Seen.known``, and the soft mask
 BY_DEPTH, BY_COLOUR, UNTOLD = 0, 1, 2  # what tells of the things in front
-CHUNK = 32  # frames at a time
 
 
-@torch.inference_mode()
 def finish(net: PixelNet, soft: F32, known: F32, mode: int) -> F32:
     """(N, h, w) float32 in [0, 1]: how likely each pixel is of the object.
 
     Args:
-        soft: (N, h, w) float32 in [0, 1], masks of stage 1. known: (N, 15, h, w), see ``Seen.known``.
+        soft: (N, h, w) float32 in [0, 1], masks of stage 1. known: (N, 15, h, w), see ``Seen.known``. mode: what tells
+            of the things in front, one of the above.
     """
-    x = torch.from_numpy(np.concatenate([2 * soft[:, None] - 1, known], 1)).float().to(net.unet.device)
-    parts = [net(part, torch.full((len(part),), mode, device=x.device)) for part in x.split(CHUNK)]
-    return np.asarray(torch.sigmoid(torch.cat(parts)[:, 0]).cpu().numpy(), np.float32)
+    return net.likely(torch.from_numpy(np.concatenate([2 * soft[:, None] - 1, known], 1)).float(), mode)

@@ -1,12 +1,18 @@
 """What stands in front of an object, told from colour alone: for clips without depth.
 
 A small network looks at the frame and at four others, at where the object is visible in them, and at what other frames
-say of its shape; it gives the probability that something at least as near as the object is seen at a pixel, which is
-what ``order.may_be_hidden`` reads off a depth map. Everything that depth is used for is then done with it.
+say of its shape. It sees more of the frames than the other networks do, a rim around their boxes: what hides something
+often stands on the ground a good way below it. It gives the probability that something at least as near as the object
+is seen at a pixel, which is what ``order.may_be_hidden`` reads off a depth map. Everything that depth is used for is
+then done with it.
 """
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,36 +21,83 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.types import F32, U8, Bool
 
 AWAY = (4, 10)  # frames before and after that are looked at too
-INPUTS = 4 * (1 + 2 * len(AWAY)) + 2
+STEP_AWAY = 2  # frames to where motion is sought
+FASTEST = 16.0  # pixels in that time, what is faster counts as this
+INPUTS = 4 * (1 + 2 * len(AWAY)) + 2 + 4
+SIDEWAYS = (22, 24)  # channels that change their sign where the picture is mirrored
+RIM = 0.25  # of a box's sides, what is seen of the frame around it
 LEVEL = 0.5  # from which a pixel is taken to be in front
-CHUNK = 32  # frames at a time
+STEP = 8  # pixels, whole steps of a network of three levels on pixels folded in twos
+
+
+def wide_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of what the network sees where the others see (h, w): with the rim, which is whole steps of its levels."""
+    rows, columns = (STEP * math.ceil(RIM * side / STEP) for side in size)
+    return size[0] + 2 * rows, size[1] + 2 * columns
+
+
+def middle(wide: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """(N, h, w, ...): what the other networks see of (N, H, W, ...)."""
+    rows, columns = (wide.shape[1] - size[0]) // 2, (wide.shape[2] - size[1]) // 2
+    return wide[:, rows : rows + size[0], columns : columns + size[1]]
 
 
 def front_input(
     rgb: U8, modal: Bool, recalled: F32, inside: Bool, at: NDArray[np.integer] | None = None
 ) -> torch.Tensor:
-    """(N, 22, h, w) float32 in [-1, 1]: what the network sees of each frame.
+    """(N, 26, H, W) float32 in [-1, 1]: what the network sees of each frame.
 
     Args:
-        rgb: (T, h, w, 3) uint8, in boxes that follow the object. modal: (T, h, w) bool, what is visible.
+        rgb: (T, H, W, 3) uint8, in boxes that follow the object, with their rims (:func:`wide_size`).
+        modal: (T, h, w) bool, what is visible; all of it is within the boxes.
         recalled: (T, h, w) float32 in [0, 1], what other frames say of the shape (``shape_memory.in_grey``) with
-            nothing known of what is in front. inside: (T, h, w) bool, what is in the frame.
+            nothing known of what is in front. inside: (T, H, W) bool, what is in the frame.
         at: (N,) frame numbers; None = all.
     """
+    rows, columns = ((wide - own) // 2 for wide, own in zip(rgb.shape[1:3], modal.shape[1:], strict=True))
+    rim = ((0, 0), (rows, rows), (columns, columns))
+    modal, recalled = np.pad(modal, rim), np.pad(recalled, rim)
     here = np.arange(len(rgb)) if at is None else at
     aways = [0, *(sign * away for away in AWAY for sign in (-1, 1))]
     looks = [np.clip(here + away, 0, len(rgb) - 1) for away in aways]
     parts = [np.concatenate([rgb[t].transpose(0, 3, 1, 2) / np.float32(255), modal[t, None]], 1) for t in looks]
     parts.insert(3, np.stack([recalled[here], inside[here]], 1))
-    return torch.from_numpy(2 * np.concatenate(parts, 1, dtype=np.float32) - 1)
+    pictures = 2 * np.concatenate(parts, 1, dtype=np.float32) - 1
+    return torch.from_numpy(np.concatenate([pictures, motion(rgb, modal, here)], 1))
 
 
-@torch.inference_mode()
+def motion(rgb: U8, modal: Bool, at: NDArray[np.integer]) -> F32:
+    """(N, 4, H, W) float32 in [-1, 1]: how all moves against the object, (x, y) to a frame before and to one after.
+
+    What is nearer moves faster where the camera moves, and what passes in front moves otherwise than the object does.
+    Optical flow: Kroeger et al. 2016.
+
+    Args:
+        rgb: (T, H, W, 3) uint8. modal: (T, H, W) bool. at: (N,) frame numbers.
+    """
+    seeker = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = {int(t): cv2.cvtColor(rgb[t], cv2.COLOR_RGB2GRAY) for t in _near(at, len(rgb))}
+    out = np.zeros((len(at), 4, *rgb.shape[1:3]), np.float32)
+    for row, t in enumerate(at.tolist()):
+        for first, then in ((0, t - STEP_AWAY), (2, t + STEP_AWAY)):
+            if not 0 <= then < len(rgb):
+                continue
+            flow = seeker.calc(grey[t], grey[then], None)
+            own = np.median(flow[modal[t]], 0) if modal[t].any() else np.zeros(2, np.float32)
+            out[row, first : first + 2] = ((flow - own) / FASTEST).clip(-1, 1).transpose(2, 0, 1)
+    return out
+
+
+def _near(at: NDArray[np.integer], count: int) -> NDArray[np.integer]:
+    near = np.concatenate([at - STEP_AWAY, at, at + STEP_AWAY])
+    return np.unique(near[(near >= 0) & (near < count)])
+
+
 def in_front(net: PixelNet, rgb: U8, modal: Bool, recalled: F32, inside: Bool) -> F32:
-    """(T, h, w) float32 in [0, 1], how likely something at least as near as the object is seen; see ``front_input``."""
-    x = front_input(rgb, modal, recalled, inside).to(net.unet.device)
-    parts = [net(part, torch.zeros(len(part), device=x.device)) for part in x.split(CHUNK)]
-    return np.asarray(torch.sigmoid(torch.cat(parts)[:, 0]).cpu().numpy(), np.float32)
+    """(T, h, w) float32 in [0, 1], how likely something at least as near as the object is seen, in the boxes without
+    their rims; see ``front_input``."""
+    wide = net.likely(front_input(rgb, modal, recalled, inside), 0)
+    return np.ascontiguousarray(middle(wide, (modal.shape[1], modal.shape[2])))
 
 
 def pseudo_depth(front: F32, modal: Bool) -> F32:

@@ -20,7 +20,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import Box, Boxes
 from diffvas.order import LARGEST, TOLERANCE, may_be_hidden, object_depth
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
-from diffvas.pipelines.front import LEVEL, in_front, pseudo_depth
+from diffvas.pipelines.front import LEVEL, RIM, in_front, pseudo_depth, wide_size
 from diffvas.pipelines.material import Material
 from diffvas.pipelines.pixels import cut_coverage
 from diffvas.shape_memory import HINT, Memory, in_grey, votes
@@ -164,15 +164,13 @@ class Sight:
     order: DepthOrder | None
 
 
-def tell_front(net: PixelNet, seen: Seen, rgb: U8) -> Seen:
+def tell_front(net: PixelNet, seen: Seen, rgb: U8, inside: Bool) -> Seen:
     """The same with what a network says of what stands in front.
 
     Args:
-        seen: without depth. rgb: (n, h, w, 3) uint8, the same part of the frames.
+        seen: without depth. rgb: (n, H, W, 3) uint8, the same part of the frames with a rim (``front.wide_size``).
+        inside: (n, H, W) bool, what of that the camera shows.
     """
-    inside = np.ones_like(seen.modal) if seen.inside is None else seen.inside
-    if seen.beyond is not None:
-        inside = inside & ~seen.beyond
     return replace(seen, front=in_front(net, rgb, seen.modal, seen.recalled, inside))
 
 
@@ -190,23 +188,24 @@ def look(
     Args:
         frames: numbers in the clip. boxes: what the networks look at in each of them, at ``size`` (h, w). ordered: also
             find out the object's place in depth. colours: the network that tells from colours what stands in front, and
-            the frames (n, h, w, 3) uint8 in their boxes; asked where there is no depth.
+            the frames (n, H, W, 3) uint8 in their boxes with rims; asked where there is no depth.
     """
     height, width = material.size
     shrink = max(height, width) / LARGEST
     small = (height, width) if shrink <= 1 else (max(1, round(height / shrink)), max(1, round(width / shrink)))
     known = material.depth_at is not None
     coverage, depths, masks, maps = [], [], [], []
-    inside, beyond = [], []
+    inside, beyond, shown = [], [], []
     canvas = np.ones((1, height, width), bool)
-    unseen = ~material.inside.paste(np.ones((1, *material.frame_size), bool), material.size)
+    camera = material.inside.paste(np.ones((1, *material.frame_size), bool), material.size)
     low, high = np.inf, -np.inf
     for t, box in zip(frames, boxes, strict=True):
         modal = material.modal(object_id, t)
         coverage.append(arrays.resize_masks_area(box.crop(modal[None]), size)[0])
         inside.append(arrays.resize_masks_area(box.crop(canvas), size)[0])
-        beyond.append(arrays.resize_masks_area(box.crop(unseen), size)[0])
+        beyond.append(arrays.resize_masks_area(box.crop(~camera), size)[0])
         if not known:
+            shown.append(arrays.resize_masks_area(box.grown(RIM).crop(camera), wide_size(size))[0])
             continue
         depth = material.depth(t)
         depths.append(arrays.resize_float(box.crop(depth[None]), size)[0])
@@ -224,7 +223,7 @@ def look(
     seen = Seen(cut_coverage(np.stack(coverage)), normal, within, outside)
     if colours is not None and not known:
         net, rgb = colours()
-        seen = tell_front(net, seen, rgb)
+        seen = tell_front(net, seen, rgb, np.stack(shown) >= 0.5)
     return Sight(seen, order)
 
 

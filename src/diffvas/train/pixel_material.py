@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,13 +16,13 @@ from diffvas.data.augment import spoil_depth, spoil_mask
 from diffvas.data.examples import SceneSource, choose_object, open_scenes, random_boxes, relative_depth
 from diffvas.data.occluders import paste_over
 from diffvas.diffusion.pixel_net import PixelNet
-from diffvas.focus import crop_each
+from diffvas.focus import Boxes, crop_each
 from diffvas.order import may_be_hidden
 from diffvas.pipelines.colours import colour_input
 from diffvas.pipelines.content import Album
 from diffvas.pipelines.drawing import Key, draw_latents
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
-from diffvas.pipelines.front import in_front
+from diffvas.pipelines.front import RIM, in_front, wide_size
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
 from diffvas.pipelines.pixels import match_visible
 from diffvas.pipelines.recall import Moment, fill, look
@@ -42,18 +42,20 @@ class PixelExample:
     """One object of one scene in boxes that follow it.
 
     Attributes:
-        rgb, alone: (T, h, w, 3) uint8, what the camera sees, and the object alone on white. modal, amodal: (T, h, w)
-            bool; ``modal`` may carry a tracker's faults. inside: what is in the frame. room: where something at least
-            as near as the object is seen, by the exact depth. depth: (T, h, w) float32 in [0, 1], 1 = near.
+        modal, amodal: (T, h, w) bool; ``modal`` may carry a tracker's faults. depth: (T, h, w) float32 in [0, 1], 1 =
+            near. inside: (T, h, w) bool, what is in the frame.
+        rgb: (T, H, W, 3) uint8, with a rim around the boxes (``front.wide_size``). shown: (T, H, W) bool, what of that
+            is in the frame. room: (T, H, W) bool, where something at least as near as the object is seen, by the exact
+            depth.
     """
 
-    rgb: U8
-    alone: U8
     modal: Bool
     amodal: Bool
-    inside: Bool
-    room: Bool
     depth: F32
+    inside: Bool
+    rgb: U8
+    shown: Bool
+    room: Bool
 
     @property
     def weight(self) -> torch.Tensor:
@@ -106,28 +108,26 @@ def cut_out(
     room = may_be_hidden(relative_depth(scene.depth), modal)
     boxes = random_boxes(modal, size, rng)
 
-    def masks(full: Bool) -> Bool:
+    def masks(full: Bool, boxes: Boxes, size: tuple[int, int]) -> Bool:
         return np.asarray(crop_each(boxes, full, size, arrays.resize_masks_area) >= 0.5)
 
-    small, whole, inside = masks(modal), masks(amodal), masks(np.ones_like(modal))
+    small, whole, inside = (masks(full, boxes, size) for full in (modal, amodal, np.ones_like(modal)))
     if not small.any():
         return None
     depth = relative_depth(crop_each(boxes, scene.depth, size, arrays.resize_float))
-    rgb, alone = (
-        crop_each(boxes, images, size, arrays.resize_u8) for images in (scene.frames_u8, scene.amodal_rgb_u8[index])
-    )
+    wide, around = wide_size(size), [box.grown(RIM) for box in boxes]
+    rgb = crop_each(around, scene.frames_u8, wide, arrays.resize_u8)
+    shown, room = (masks(full, around, wide) for full in (np.ones_like(modal), room))
     whole |= small
-    alone = arrays.composite_on_white(alone, whole)
     if spoil:
         small, depth = spoil_mask(small, rng), spoil_depth(depth, rng)
-        rgb, alone = spoil_colours(rgb, alone, rng)
-        alone = arrays.composite_on_white(alone, whole)
-    return PixelExample(rgb, alone, small, whole, inside, masks(room), depth)
+        rgb = spoil_colours([rgb], rng)[0]
+    return PixelExample(small, whole, depth, inside, rgb, shown, room)
 
 
-def spoil_colours(rgb: U8, alone: U8, rng: np.random.Generator) -> tuple[U8, U8]:
-    """Both stacks of pictures in other colours, alike; now and then grey, blurred, or with a camera's noise."""
-    both = np.concatenate([rgb, alone]).astype(np.float32)
+def spoil_colours(stacks: Sequence[U8], rng: np.random.Generator) -> list[U8]:
+    """Stacks of pictures alike in other colours; now and then grey or blurred, or the first with a camera's noise."""
+    both = np.concatenate(stacks).astype(np.float32)
     if rng.random() < 0.5:
         both = both[..., rng.permutation(3)]
     grey = both.mean(-1, keepdims=True)
@@ -137,10 +137,11 @@ def spoil_colours(rgb: U8, alone: U8, rng: np.random.Generator) -> tuple[U8, U8]
     if rng.random() < 0.3:
         sigma = float(rng.uniform(0.4, 1.0))
         both = np.stack([cv2.GaussianBlur(one, (0, 0), sigma) for one in both])
-    out = both[: len(rgb)]
+    first = both[: len(stacks[0])]
     if rng.random() < 0.3:
-        out = out + rng.normal(0, rng.uniform(1, 8), out.shape).astype(np.float32)
-    return tuple(np.clip(part, 0, 255).astype(np.uint8) for part in (out, both[len(rgb) :]))  # type: ignore[return-value]
+        first += rng.normal(0, rng.uniform(1, 8), first.shape).astype(np.float32)
+    ends = np.cumsum([len(stack) for stack in stacks])[:-1]
+    return np.split(np.clip(both, 0, 255).astype(np.uint8), ends)
 
 
 def pack_bits(mask: Bool) -> torch.Tensor:
@@ -155,7 +156,7 @@ def front_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tens
     return {
         "rgb": torch.from_numpy(np.ascontiguousarray(example.rgb)),
         "recalled": torch.from_numpy((recalled * 255).round().astype(np.uint8)),
-        **{name: pack_bits(getattr(example, name)) for name in ("modal", "amodal", "inside", "room")},
+        **{name: pack_bits(getattr(example, name)) for name in ("modal", "amodal", "shown", "room")},
         "weight": example.weight,
     }
 
@@ -190,7 +191,7 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
     mode = BY_COLOUR if config.front else int(rng.choice([BY_DEPTH, UNTOLD], p=[DEPTH_SHARE, 1 - DEPTH_SHARE]))
     seen = Seen(example.modal, example.depth if mode == BY_DEPTH else None, example.inside)
     if mode == BY_COLOUR:
-        front = in_front(_front(config.front), example.rgb, example.modal, seen.recalled, example.inside)
+        front = in_front(_front(config.front), example.rgb, example.modal, seen.recalled, example.shown)
         seen = Seen(example.modal, None, example.inside, front=front)
     model = _model(config.model)
     weight = example.weight.numpy()
@@ -240,7 +241,7 @@ def _colours(
     modal, amodal = scene.modal_mask(index), scene.amodal_masks[index]
     frames, alone = scene.frames_u8, scene.amodal_rgb_u8[index]
     if config.spoil:
-        frames, alone = spoil_colours(frames, alone, rng)
+        frames, alone = spoil_colours([frames, alone], rng)
     boxes = random_boxes(modal, config.size, rng)
     motion = Motion((modal.shape[1], modal.shape[2]), [1])
     for image, on in zip(frames, modal, strict=True):

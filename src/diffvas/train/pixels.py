@@ -29,7 +29,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.finish import INPUTS as FINISH_INPUTS
 from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
-from diffvas.pipelines.front import front_input
+from diffvas.pipelines.front import SIDEWAYS, front_input
 from diffvas.train.cache import find_shards
 from diffvas.train.checkpoints import differences, replace_folder, write_whole
 from diffvas.train.loop import Batch, LoopConfig, Objective, Report, report_lines, resolved, train
@@ -123,7 +123,8 @@ class PreparedFrames:
     Args:
         folders: of prepared examples; weights: how often each is drawn (empty: equally).
         clips, frames: examples of a batch, and frames of each. look: turns an example's tensors (T, ...) and frame
-            numbers into what the loss needs, rows of frames.
+            numbers into what the loss needs, rows of frames. sideways: channels of "x" that change their sign where the
+            picture is mirrored.
     """
 
     def __init__(
@@ -134,7 +135,9 @@ class PreparedFrames:
         frames: int,
         seed: int,
         look: Callable[[dict[str, torch.Tensor], np.ndarray], Batch],
+        sideways: Sequence[int] = (),
     ) -> None:
+        self.sideways = list(sideways)
         self.shards = [find_shards(folder) for folder in folders]
         total = sum(weights) if weights else len(folders)
         self.weights = [w / total for w in weights] if weights else [1 / total] * len(folders)
@@ -158,6 +161,8 @@ class PreparedFrames:
         for value in batch.values():
             if value.dim() == 4:
                 value[flip] = value[flip].flip(-1)
+        for channel in self.sideways:
+            batch["x"][flip, channel] *= -1
         return batch
 
     def _frames(self, clip: dict[str, torch.Tensor], rng: np.random.Generator) -> np.ndarray:
@@ -175,26 +180,30 @@ def unpack_bits(bits: torch.Tensor) -> np.ndarray:
 # what stands in front
 
 
+RIM_WEIGHT = 0.2
+
+
 def look_front(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
     """What ``front_loss`` needs of some frames of an example."""
-    modal, inside, room = (unpack_bits(clip[name]) for name in ("modal", "inside", "room"))
+    modal, amodal, shown, room = (unpack_bits(clip[name]) for name in ("modal", "amodal", "shown", "room"))
     recalled = np.asarray(clip["recalled"].numpy() / 255, np.float32)
-    x = front_input(clip["rgb"].numpy(), modal, recalled, inside, at)
-    stack = np.stack([room[at], ~modal[at] & inside[at], unpack_bits(clip["amodal"])[at]], 1)
-    return {"x": x, "truth": torch.from_numpy(stack).float()}
+    x = front_input(clip["rgb"].numpy(), modal, recalled, shown, at)
+    rows, columns = ((wide - own) // 2 for wide, own in zip(room.shape[1:], modal.shape[1:], strict=True))
+    weight = np.where(amodal[at], 5, np.float32(1)) * ~modal[at]
+    weight = np.pad(weight, ((0, 0), (rows, rows), (columns, columns)), constant_values=RIM_WEIGHT) * shown[at]
+    return {"x": x, "truth": torch.from_numpy(np.stack([room[at], weight], 1)).float()}
 
 
 def front_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-    """Cross-entropy where the object is not visible, five times as much where it is hidden."""
-    room, counts, amodal = batch["truth"].unbind(1)
+    """Cross-entropy where the object is not visible, five times as much where it is hidden, and little in the rim."""
+    room, weight = batch["truth"].unbind(1)
     logits = net(batch["x"], torch.zeros(len(room)))[:, 0]
-    weight = counts * (1 + 4 * amodal)
     entropy = F.binary_cross_entropy_with_logits(logits, room, weight, reduction="sum") / weight.sum().clamp(min=1)
     with torch.no_grad():
-        found, hidden = logits > 0, counts * amodal > 0
+        found, hidden, counts = logits > 0, weight > 1, weight >= 1
         numbers = {
             "hidden_found": (found & hidden).sum().item() / max(int(hidden.sum()), 1),
-            "right": ((found == (room > 0)) & (counts > 0)).sum().item() / max(int((counts > 0).sum()), 1),
+            "right": ((found == (room > 0)) & counts).sum().item() / max(int(counts.sum()), 1),
         }
     return entropy, numbers
 
@@ -202,7 +211,7 @@ def front_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
 # ---------------------------------------------------------------------------------------------------------------------
 # finished masks
 
-SMOOTH = 16.0  # pixels; makes small and empty truths count little
+SMOOTH = 8.0  # pixels; makes small and empty truths count little
 
 
 def look_finish(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
@@ -263,13 +272,15 @@ def colours_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, float]
 
 @dataclass(frozen=True)
 class Recipe:
-    """One of the networks: channels in and out, widths of its levels, what is taken of an example, and the loss."""
+    """One of the networks: channels in and out, widths of its levels, what is taken of an example, the loss, and the
+    channels in that change their sign where a picture is mirrored."""
 
     inputs: int
     outputs: int
     widths: tuple[int, ...]
     look: Callable[[dict[str, torch.Tensor], np.ndarray], Batch]
     loss: Callable[[Any, Batch], tuple[torch.Tensor, dict[str, float]]]
+    sideways: tuple[int, ...] = ()
 
     def new(self) -> PixelNet:
         """The network with random weights."""
@@ -277,7 +288,7 @@ class Recipe:
 
 
 RECIPES = {
-    "front": Recipe(FRONT_INPUTS, 1, (40, 56, 80), look_front, front_loss),
+    "front": Recipe(FRONT_INPUTS, 1, (40, 56, 80), look_front, front_loss, SIDEWAYS),
     "finish": Recipe(FINISH_INPUTS, 1, (48, 64, 96), look_finish, finish_loss),
     "colours": Recipe(COLOUR_INPUTS, 3, (40, 56, 80), look_colours, colours_loss),
 }
@@ -317,7 +328,7 @@ def train_pixels(
         if known.inputs > recipe.inputs:
             raise ValueError(f"start: expected a network with {recipe.inputs} channels in at most, got {known.inputs}")
         model = known.widened(recipe.inputs).train()
-    source = PreparedFrames(data, weights, clips, frames, config.seed, recipe.look)
+    source = PreparedFrames(data, weights, clips, frames, config.seed, recipe.look, recipe.sideways)
     extra: dict[str, Any] = {"preset": net, "data": [str(d) for d in data], "clips": clips, "frames": frames}
 
     def keep(step: int, average: dict[str, torch.Tensor]) -> None:
