@@ -27,7 +27,6 @@ from diffvas.train.pixels import (
     RECIPES,
     ExampleConfig,
     PreparedFrames,
-    Recipe,
     colours_loss,
     finish_loss,
     front_loss,
@@ -191,7 +190,7 @@ def test_spoilt_colours_stay_alike_in_both_stacks() -> None:
 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, recipe in RECIPES.items():
-        monkeypatch.setitem(RECIPES, name, Recipe(recipe.inputs, recipe.outputs, (8, 16), recipe.look, recipe.loss))
+        monkeypatch.setitem(RECIPES, name, replace(recipe, widths=(8, 16)))
 
 
 def test_a_run_resumes_and_says_the_same(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

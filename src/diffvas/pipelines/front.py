@@ -42,6 +42,12 @@ def middle(wide: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return wide[:, rows : rows + size[0], columns : columns + size[1]]
 
 
+def surround(own: NDArray[Any], size: tuple[int, int], value: float = 0) -> NDArray[Any]:
+    """(N, H, W) of ``size``: what the other networks see (N, h, w), and one value in the rim."""
+    rows, columns = ((wide - side) // 2 for wide, side in zip(size, own.shape[1:3], strict=True))
+    return np.pad(own, ((0, 0), (rows, rows), (columns, columns)), constant_values=value)
+
+
 def front_input(
     rgb: U8, modal: Bool, recalled: F32, inside: Bool, at: NDArray[np.integer] | None = None
 ) -> torch.Tensor:
@@ -54,9 +60,8 @@ def front_input(
             nothing known of what is in front. inside: (T, H, W) bool, what is in the frame.
         at: (N,) frame numbers; None = all.
     """
-    rows, columns = ((wide - own) // 2 for wide, own in zip(rgb.shape[1:3], modal.shape[1:], strict=True))
-    rim = ((0, 0), (rows, rows), (columns, columns))
-    modal, recalled = np.pad(modal, rim), np.pad(recalled, rim)
+    size = (rgb.shape[1], rgb.shape[2])
+    modal, recalled = surround(modal, size), surround(recalled, size)
     here = np.arange(len(rgb)) if at is None else at
     aways = [0, *(sign * away for away in AWAY for sign in (-1, 1))]
     looks = [np.clip(here + away, 0, len(rgb) - 1) for away in aways]

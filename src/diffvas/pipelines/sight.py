@@ -198,14 +198,16 @@ def look(
     inside, beyond, shown = [], [], []
     canvas = np.ones((1, height, width), bool)
     camera = material.inside.paste(np.ones((1, *material.frame_size), bool), material.size)
+    unseen = ~camera
     low, high = np.inf, -np.inf
     for t, box in zip(frames, boxes, strict=True):
         modal = material.modal(object_id, t)
         coverage.append(arrays.resize_masks_area(box.crop(modal[None]), size)[0])
         inside.append(arrays.resize_masks_area(box.crop(canvas), size)[0])
-        beyond.append(arrays.resize_masks_area(box.crop(~camera), size)[0])
+        beyond.append(arrays.resize_masks_area(box.crop(unseen), size)[0])
         if not known:
-            shown.append(arrays.resize_masks_area(box.grown(RIM).crop(camera), wide_size(size))[0])
+            if colours is not None:
+                shown.append(arrays.resize_masks_area(box.grown(RIM).crop(camera), wide_size(size))[0])
             continue
         depth = material.depth(t)
         depths.append(arrays.resize_float(box.crop(depth[None]), size)[0])

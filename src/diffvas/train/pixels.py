@@ -29,7 +29,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.finish import INPUTS as FINISH_INPUTS
 from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
-from diffvas.pipelines.front import SIDEWAYS, front_input
+from diffvas.pipelines.front import SIDEWAYS, front_input, surround
 from diffvas.train.cache import find_shards
 from diffvas.train.checkpoints import differences, replace_folder, write_whole
 from diffvas.train.loop import Batch, LoopConfig, Objective, Report, report_lines, resolved, train
@@ -180,7 +180,7 @@ def unpack_bits(bits: torch.Tensor) -> np.ndarray:
 # what stands in front
 
 
-RIM_WEIGHT = 0.2
+RIM_WEIGHT = 0.2  # of a pixel in the rim, which is there to be learned from and is not used
 
 
 def look_front(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
@@ -188,9 +188,8 @@ def look_front(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
     modal, amodal, shown, room = (unpack_bits(clip[name]) for name in ("modal", "amodal", "shown", "room"))
     recalled = np.asarray(clip["recalled"].numpy() / 255, np.float32)
     x = front_input(clip["rgb"].numpy(), modal, recalled, shown, at)
-    rows, columns = ((wide - own) // 2 for wide, own in zip(room.shape[1:], modal.shape[1:], strict=True))
     weight = np.where(amodal[at], 5, np.float32(1)) * ~modal[at]
-    weight = np.pad(weight, ((0, 0), (rows, rows), (columns, columns)), constant_values=RIM_WEIGHT) * shown[at]
+    weight = surround(weight, (room.shape[1], room.shape[2]), RIM_WEIGHT) * shown[at]
     return {"x": x, "truth": torch.from_numpy(np.stack([room[at], weight], 1)).float()}
 
 
