@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,31 @@ def test_one_clip_and_a_stream_of_it_give_the_same(depth: bool) -> None:
     desk = completion.make_desk(model, material, timeline, plan, None)
     streamed = np.stack([estimate.maps[0] for estimate in amodal.soft_masks(desk, 1)])
     np.testing.assert_allclose(streamed, soft, atol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_frames_are_read_twice_only_where_windows_borrow(hidden: bool) -> None:
+    """A window in which the object is never seen borrows frames from before and after."""
+    model = model_with_nets("front", "finish")
+    frames = 12 * model.frames
+    clip, modal = clip_and_masks(frames)
+    modal[:] = modal[0]
+    modal[2:-2] &= not hidden
+    material = completion.of_arrays(clip, [ObjectTrack(1, modal)], None)
+    read: list[int] = []
+
+    def frames_of(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        for number in numbers:
+            read.append(number)
+            yield clip.frames_u8[number]
+
+    counted = replace(material, frames=frames_of)
+    timeline = completion.plan_timeline(counted.times, (), "all", model.frames)
+    plan = replace(completion.Plan.of(model, 1, 0), content=None)
+    desk = completion.make_desk(model, counted, timeline, plan, None)
+    assert len(list(amodal.soft_masks(desk, 1))) == frames
+    desk.glance  # noqa: B018
+    assert max(read.count(number) for number in range(frames)) == (2 if hidden else 1)
 
 
 @pytest.mark.parametrize("frames", [3, FRAMES, 4 * FRAMES])

@@ -146,8 +146,9 @@ def take_glance(desk: Desk) -> Glance:
     context: dict[tuple[str, int, int, int], U8] = {}
     asked = {"amodal": desk.tells_by_colour, "content": desk.plan.content is not None}
     coloured = [stage for stage, asks in asked.items() if asks]
-    if not sampled and not coloured:
-        return Glance({}, {}, {})
+    borrowing = any(_borrows(w) for runs in desk.runs.values() for run in runs for w in run.windows)
+    if not sampled and desk.plan.content is None and not (coloured and borrowing):
+        return Glance({}, {}, {})  # stage 1 reads what is in its windows' own spans by itself
     moving = sampled or (desk.model.recall and desk.plan.content is not None)
     frames = list(range(material.num_frames)) if sampled else timeline.at.tolist()
     positions = {int(t): position for position, t in enumerate(timeline.at)}
@@ -169,6 +170,11 @@ def take_glance(desk: Desk) -> Glance:
                     coverage = arrays.resize_masks_area(box.crop(material.modal(i, t)[None]), desk.size)[0]
                     colours.setdefault((i, number), _Colours()).add(small, coverage)
     return Glance(motion.paths() if moving else {}, {key: c.mean() for key, c in colours.items()}, context)
+
+
+def _borrows(window: Window) -> bool:
+    """Whether a window shows frames from outside of its span."""
+    return any(not window.start <= position < window.stop for position in window.frames.tolist())
 
 
 def _use(run: Run, position: int) -> tuple[bool, bool]:
