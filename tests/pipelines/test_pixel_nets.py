@@ -172,7 +172,7 @@ def clip_and_masks(frames: int) -> tuple[Clip, np.ndarray]:
 @pytest.mark.parametrize("depth", [False, True])
 def test_one_clip_and_a_stream_of_it_give_the_same(depth: bool) -> None:
     """What the bench does in memory is what ``complete`` does frame by frame."""
-    model = model_with_nets("front", "finish")
+    model = replace(model_with_nets("front", "finish"), sure=0.65)  # random networks say about a half everywhere
     clip, modal = clip_and_masks(FRAMES)
     near = np.random.default_rng(0).random(modal.shape).astype(np.float32) if depth else None
     plan = completion.Plan.of(model, 1, 0)
@@ -183,7 +183,27 @@ def test_one_clip_and_a_stream_of_it_give_the_same(depth: bool) -> None:
     timeline = completion.plan_timeline(material.times, (), "all", model.frames)
     desk = completion.make_desk(model, material, timeline, plan, None)
     streamed = np.stack([estimate.maps[0] for estimate in amodal.soft_masks(desk, 1)])
-    np.testing.assert_allclose(streamed, soft, atol=1e-5)
+    assert (np.abs(streamed - soft) > 1e-3).mean() < 0.01  # a part may be on either side of being sure by rounding
+    raw = completion.soft_masks(replace(model, sure=None), seen, 1, plan, completion.Meter(None, 1, plan))[0]
+    assert (np.abs(raw - soft).max() > 0.1) == (not depth)
+
+
+def test_a_resumed_job_settles_as_one_that_was_never_stopped() -> None:
+    model = replace(model_with_nets("front", "finish"), sure=0.65)
+    clip, modal = clip_and_masks(4 * FRAMES)
+    material = completion.of_arrays(clip, [ObjectTrack(1, modal)], None)
+    timeline = completion.plan_timeline(material.times, (), "all", model.frames)
+
+    def found(first: int) -> dict[int, np.ndarray]:
+        plan = completion.Plan.of(model, 1, 0)
+        desk = completion.make_desk(model, material, timeline, plan, None)
+        return {estimate.position: estimate.maps[0] for estimate in amodal.soft_masks(desk, 1, first)}
+
+    whole = found(0)
+    for first in (1, 2 * FRAMES, 4 * FRAMES - 1):
+        later = found(first)
+        for position in range(first, 4 * FRAMES):
+            np.testing.assert_allclose(later[position], whole[position], atol=1e-6)
 
 
 @pytest.mark.parametrize("hidden", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.pipelines.desk import Desk, Estimate, Reader, every_frame
+from diffvas.pipelines.doubt import REACH, settle
 from diffvas.pipelines.drawing import decode_windows, draw_latents
 from diffvas.pipelines.finish import finish
 from diffvas.pipelines.loading import CompletionModel
@@ -49,16 +50,28 @@ def object_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[MaskFra
 
 
 def soft_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[Estimate]:
-    """What stage 1 says of every frame that it sees, from about position ``first`` on."""
+    """What stage 1 says of every frame that it sees, from position ``first`` or before it on."""
     reader = Reader(desk, object_id, "amodal") if desk.tells_by_colour else None
     for number, run in enumerate(desk.runs[object_id]):
         if run.stop > first:
-            yield from _soft_run(desk, object_id, number, first, reader)
+            yield from _settled(desk, _soft_run(desk, object_id, number, max(first - REACH, 0), reader))
         for window in run.windows:  # also those that an earlier process has done
             desk.count("amodal", object_id, window)
 
 
-def _soft_run(desk: Desk, object_id: int, number: int, first: int, reader: Reader | None) -> Iterator[Estimate]:
+def _settled(desk: Desk, found: Iterator[tuple[Estimate, Bool]]) -> Iterator[Estimate]:
+    if desk.model.sure is None or desk.material.depth_at is not None:
+        yield from (estimate for estimate, _ in found)
+        return
+    frames = ((estimate, estimate.maps, modal) for estimate, modal in found)
+    for estimate, maps in settle(frames, desk.model.threshold, desk.model.sure):
+        yield replace(estimate, maps=maps)
+
+
+def _soft_run(
+    desk: Desk, object_id: int, number: int, first: int, reader: Reader | None
+) -> Iterator[tuple[Estimate, Bool]]:
+    """Of every frame from about ``first`` on what the networks say, and its visible mask (h, w) as they see it."""
     run, pipe, plan = desk.runs[object_id][number], desk.model.amodal, desk.plan
     several = len(desk.material.tracks) > 1 and desk.model.behaviour != "faithful"
     ordered = desk.material.depth_at is not None and (desk.model.depth_rule or several)
@@ -97,14 +110,13 @@ def _soft_run(desk: Desk, object_id: int, number: int, first: int, reader: Reade
 
     chunk = int(pipe.config.defaults["decode_chunk"])
     for position, maps in decode_windows(run.windows, (run.start, run.stop), chunk, draw, decode, first):
-        room = None
-        if ordered or desk.model.votes or desk.model.finish is not None:
-            window = most_inside(run.windows, position)
-            maps = sharpen(desk.model, see(window).seen, window.index(position), maps)
-            room = _room(desk, object_id, run, window, see(window), position) if ordered else None
+        window = most_inside(run.windows, position)
+        sight, index = see(window), window.index(position)
+        maps = sharpen(desk.model, sight.seen, index, maps)
+        room = _room(desk, object_id, run, window, sight, position) if ordered else None
         for passed in [w.number for w in run.windows if w.stop <= position and w.number in sights]:
             del sights[passed]
-        yield Estimate(position, number, run.box(position), maps, room)
+        yield Estimate(position, number, run.box(position), maps, room), sight.seen.modal[index]
     pipe.maybe_free_model_hooks()
 
 

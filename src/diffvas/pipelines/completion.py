@@ -18,6 +18,7 @@ from diffvas.focus import Boxes, crop_each
 from diffvas.pipelines.amodal import object_masks, sharpen
 from diffvas.pipelines.content import object_content
 from diffvas.pipelines.desk import Desk
+from diffvas.pipelines.doubt import settle
 from diffvas.pipelines.drawing import Guard, Meter, Plan, Progress, Shelf, decode_windows, draw_latents
 from diffvas.pipelines.drawing import window_generator as window_generator  # re-exported, as are those below
 from diffvas.pipelines.front import RIM, wide_size
@@ -128,7 +129,10 @@ def amodal_frames(
     for frame in range(soft.shape[1]):
         window = most_inside(windows, frame)
         soft[:, frame] = sharpen(model, parts[window.number], window.index(frame), soft[:, frame])
-    return soft
+    if model.sure is None or seen.depth is not None:
+        return soft
+    frames = ((frame, soft[:, frame], seen.modal[frame]) for frame in range(soft.shape[1]))
+    return np.stack([maps for _, maps in settle(frames, model.threshold, model.sure)], 1)
 
 
 def content_frames(

@@ -48,6 +48,7 @@ class CompletionModel:
         memory: whether visible masks come with what other frames say of the object's shape (``shape_memory.py``).
         votes: share that they have in the soft mask beside the network.
         halo: thickness of what is cut off around an object where there is no depth; see ``pixels.trim_halo``.
+        sure: what a part that is added has to reach where there is no depth, see ``doubt.py``; None = nothing.
         spread: whether samples are cut at levels of their own; see ``uncertainty.sample_levels``.
         cut_at: where soft masks are cut; None = where the model's own defaults say.
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
@@ -67,6 +68,7 @@ class CompletionModel:
     memory: bool = False
     votes: float = 0.0
     halo: float = 0.0
+    sure: float | None = None
     spread: bool = False
     cut_at: float | None = None
     detail: float | None = None
@@ -302,6 +304,7 @@ def as_model(
         memory=not faithful and bool(first.get("memory", False)),
         votes=0.0 if faithful else float(first.get("votes", 0.0)),
         halo=0.0 if faithful else float(first.get("halo", 0.0)),
+        sure=None if faithful else first.get("sure"),
         spread=not faithful and bool(first.get("spread", False)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),
