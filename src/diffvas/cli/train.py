@@ -95,6 +95,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     nets = parser.add_argument_group("examples, pixels")
     nets.add_argument("--net", choices=NETS, help="the network on pixels")
     nets.add_argument("--front", type=Path, help="examples for finish without depth: a run of front")
+    nets.add_argument("--clutter", type=number(0.0, 1.0), default=0.0, help="share of busy backgrounds [0]")
     nets.add_argument("--workers", type=whole_number(1), default=1, help="processes that prepare examples [1]")
     nets.add_argument("--clips", type=whole_number(1), default=8, help="examples of a batch [8]")
     nets.add_argument("--frames-each", type=whole_number(1), default=4, help="frames of each [4]")
@@ -423,6 +424,7 @@ def prepare_examples(args: argparse.Namespace) -> None:
         spoil=not args.exact,
         model=str(args.model or ""),
         front=str(args.front / "net") if args.front else "",
+        clutter=args.clutter,
     )
     with StageProgress() as progress:
         prepare(config, MAKERS[args.net], args.out, args.workers, lambda n, all_: progress("shards", n, all_))

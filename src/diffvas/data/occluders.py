@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from diffvas.data.clutter import leaves
 from diffvas.world.clip import SceneClip
 from diffvas.world.families import allowed
 from diffvas.world.flat import COVERS, SPRITES, Actor, draw, moving_layer, paint
@@ -83,15 +84,42 @@ def paste_over(scene: SceneClip, index: int, rng: np.random.Generator) -> SceneC
     modal = scene.modal_mask(index)
     if not modal.any():
         return scene
-    frames, size = len(modal), (modal.shape[1], modal.shape[2])
-    names = allowed("train")
+    frames, names = len(modal), allowed("train")
 
     def make(box: tuple[float, float], big: float) -> Actor:
         shape = sprite(rng, names) if rng.random() < SPRITES else sample_shape(rng, COVERS)
         return moving_layer(rng, shape, box, frames, 1.0, big)
 
-    actors = pass_over(rng, modal, make)
-    covered = covered_by(actors, frames, size)
+    return _cover(scene, index, pass_over(rng, modal, make))
+
+
+def sit_on(scene: SceneClip, index: int, rng: np.random.Generator) -> SceneClip:
+    """The scene with one to three small things that sit on object ``index`` and go along with it, like birds on a
+    feeder: what they hide is seen in no frame."""
+    modal = scene.modal_mask(index)
+    seen = np.flatnonzero(modal.any((1, 2)))
+    if not len(seen):
+        return scene
+    frames, box, names = len(modal), boxes(modal), allowed("train")
+    wide, high = np.median(box[:, 2:], axis=0)
+    actors = []
+    for _ in range(int(rng.integers(1, 4))):
+        shape = sprite(rng, names) if rng.random() < SPRITES else sample_shape(rng, COVERS)
+        actor = moving_layer(rng, shape, (high, wide), frames, 1.0, float(rng.uniform(0.12, 0.4)))
+        at = int(rng.choice(seen))
+        ys, xs = np.nonzero(modal[at])
+        spot = int(rng.integers(len(ys)))
+        hop = (actor.place - actor.place[at]) * float(rng.choice([0.0, 0.0, rng.uniform(0, 0.2)]))
+        texture = leaves(rng, actor.texture.shape[:2]) if rng.random() < 0.5 else actor.texture
+        place = np.array([xs[spot], ys[spot]]) + box[:, :2] - box[at, :2] + hop
+        actors.append(replace(actor, place=place, texture=texture))
+    return _cover(scene, index, actors)
+
+
+def _cover(scene: SceneClip, index: int, actors: list[Actor]) -> SceneClip:
+    """The scene with nearer things in it; what it was, where they would leave too little of object ``index``."""
+    modal = scene.modal_mask(index)
+    covered = covered_by(actors, len(modal), (modal.shape[1], modal.shape[2]))
     if ((modal & ~covered).sum((1, 2)) > 20).sum() < 3:
         return scene
     near = NEARER * np.array([d[m].min() if m.any() else d.min() for d, m in zip(scene.depth, modal, strict=True)])

@@ -13,8 +13,9 @@ import torch
 
 from diffvas import arrays
 from diffvas.data.augment import spoil_depth, spoil_mask
+from diffvas.data.clutter import clutter
 from diffvas.data.examples import SceneSource, choose_object, open_scenes, random_boxes, relative_depth
-from diffvas.data.occluders import paste_over
+from diffvas.data.occluders import paste_over, sit_on
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import Boxes, crop_each
 from diffvas.order import may_be_hidden
@@ -90,7 +91,10 @@ def draw_objects(config: ExampleConfig, key: list[int]) -> Iterator[tuple[SceneC
 def draw_pixels(config: ExampleConfig, key: list[int]) -> tuple[PixelExample, np.random.Generator]:
     """Example ``key``, and the generator for what is drawn of it further."""
     for scene, index, rng in draw_objects(config, key):
-        if config.source != "flat" and config.spoil and rng.random() < PASTED:
+        if config.clutter and rng.random() < config.clutter:
+            scene = clutter(scene, rng)
+            scene = (sit_on if rng.random() < 0.5 else paste_over)(scene, index, rng)
+        elif config.source != "flat" and config.spoil and rng.random() < PASTED:
             scene = paste_over(scene, index, rng)
         example = cut_out(scene, index, rng, config.size, config.spoil)
         if example is not None and example.modal.any(0).sum() >= LEAST_SEEN:

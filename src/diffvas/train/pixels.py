@@ -50,6 +50,7 @@ class ExampleConfig:
         net: which network they are for. source: "flat", or a folder of scene clips. size: (height, width) of the boxes.
         shards, per_shard: how much. frames: T. seed: of all draws. spoil: with the faults of real inputs.
         model, front: the model whose first stage is asked, and the network ``front`` beside it; not for ``front``.
+        clutter: share that has a busy background and more things in front, see ``data/clutter.py``.
     """
 
     net: str
@@ -62,6 +63,7 @@ class ExampleConfig:
     spoil: bool = True
     model: str = ""
     front: str = ""
+    clutter: float = 0.0
 
 
 Make = Callable[[ExampleConfig, list[int]], dict[str, torch.Tensor]]
