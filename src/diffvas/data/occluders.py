@@ -1,4 +1,4 @@
-"""Shapes of the flat world that pass over an object of any clip, rendered or real."""
+"""Shapes of the flat world that pass over an object of any clip, rendered or real, or sit on it."""
 
 from __future__ import annotations
 

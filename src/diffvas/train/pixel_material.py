@@ -185,7 +185,7 @@ def _whole_model(name: str) -> CompletionModel:
 
 @lru_cache(maxsize=1)
 def _front(folder: str) -> PixelNet:
-    return PixelNet.load(Path(folder), torch.bfloat16)
+    return PixelNet.load(Path(folder))
 
 
 def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
