@@ -18,7 +18,7 @@ from diffvas.world.flat import flat_scene
 Array = np.ndarray
 FLAT_SIZE = (96, 192)  # flat scenes are drawn at this size and cropped to the object
 WHOLE_FRAME = 0.04  # share of examples that show the whole frame
-EXPAND = (1.6, 2.7)  # sides of the boxes in sides of the object; inference has 2
+EXPAND = (1.6, 2.7)  # sides of the boxes in sides of the object; inference has 1.6
 OFF_CENTRE = 0.06  # of the box's side, at most
 HELD_OUT = 10  # per cent of the clips of a folder that are its "val" part
 
