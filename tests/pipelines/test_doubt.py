@@ -48,6 +48,15 @@ def test_a_half_sure_part_goes_and_a_sure_one_stays() -> None:
     np.testing.assert_array_equal(soft, before)  # what comes in is not changed
 
 
+def test_what_is_hidden_for_certain_stays() -> None:
+    soft, modal = scene(2 * REACH + 3)
+    modal[REACH + 1 :] = False
+    soft[0, :, 6:10, 11:14] = 0.7
+    out = settled(soft, modal)
+    assert (out[0, : REACH + 1, 6:10, 11:14] < LEVEL).all()
+    np.testing.assert_array_equal(out[0, REACH + 1 :], soft[0, REACH + 1 :])
+
+
 def test_too_few_sure_pixels_are_not_enough() -> None:
     soft, modal = scene(1)
     soft[0, 0, 2:6, 6:11] = 0.6

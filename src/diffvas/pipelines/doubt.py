@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from diffvas.types import F32, Bool
 
 Labels = np.ndarray
 T = TypeVar("T")
+Held = tuple[Any, F32, list[tuple[Labels, Bool]], bool]  # a frame: key, masks, their parts, whether the object is seen
 
 REACH = (
     3  # frames before and after in which a sure part speaks for others; boxes that follow the object hold them still
@@ -40,12 +41,13 @@ def settle(frames: Iterable[tuple[T, F32, Bool]], level: float, sure: float) -> 
             cut. sure: what the strongest fifth of a part's pixels must reach.
 
     Yields:
-        The key and the masks, each ``REACH`` frames late; dropped parts are below half the level.
+        The key and the masks, each ``REACH`` frames late; dropped parts are below half the level. Frames in which
+        nothing is visible stay as they are: there the object is hidden for certain.
     """
-    held: deque[tuple[T, F32, list[tuple[Labels, Bool]]]] = deque()
+    held: deque[Held] = deque()
     behind = 0  # of those held, how many have gone out
     for key, maps, modal in frames:
-        held.append((key, maps, [_parts(soft, modal, level, sure) for soft in maps]))
+        held.append((key, maps, [_parts(soft, modal, level, sure) for soft in maps], bool(modal.any())))
         if len(held) - behind > REACH:
             yield _settled(held, behind, level)
             behind += 1
@@ -65,11 +67,11 @@ def _parts(soft: F32, modal: Bool, level: float, sure: float) -> tuple[Labels, B
     return labels, strong[labels]
 
 
-def _settled(held: deque[tuple[T, F32, list[tuple[Labels, Bool]]]], index: int, level: float) -> tuple[T, F32]:
-    key, maps, parts = held[index]
+def _settled(held: deque[Held], index: int, level: float) -> tuple[T, F32]:
+    key, maps, parts, seen = held[index]
     near = [held[i][2] for i in range(max(0, index - REACH), min(len(held), index + REACH + 1))]
     out = maps.copy()
-    for k, (labels, _) in enumerate(parts):
+    for k, (labels, _) in enumerate(parts if seen else ()):
         backed = np.zeros(int(labels.max()) + 1, bool)
         backed[labels[np.any([sample[k][1] for sample in near], 0)]] = True
         dropped = (labels > 0) & ~backed[labels]
