@@ -48,7 +48,7 @@ def test_a_half_sure_part_goes_and_a_sure_one_stays() -> None:
     np.testing.assert_array_equal(soft, before)  # what comes in is not changed
 
 
-def test_what_is_hidden_for_certain_stays() -> None:
+def test_frames_with_nothing_visible_stay_as_they_are() -> None:
     soft, modal = scene(2 * REACH + 3)
     modal[REACH + 1 :] = False
     soft[0, :, 6:10, 11:14] = 0.7

@@ -42,7 +42,7 @@ def settle(frames: Iterable[tuple[T, F32, Bool]], level: float, sure: float) -> 
 
     Yields:
         The key and the masks, each ``REACH`` frames late; dropped parts are below half the level. Frames in which
-        nothing is visible stay as they are: there the object is hidden for certain.
+        nothing is visible stay as they are: of what is hidden whole, nothing is ever sure.
     """
     held: deque[Held] = deque()
     behind = 0  # of those held, how many have gone out
