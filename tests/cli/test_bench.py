@@ -93,6 +93,34 @@ def test_several_methods_as_json(case: Path, capsys: pytest.CaptureFixture[str])
     assert numbers["modal"]["miou_occ"] == 0 < numbers["near"]["miou_occ"]
 
 
+def test_truths_beside_the_predictions_are_found(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("score", "--predictions", case / "near", "modal", "--json") == 0
+    beside = capsys.readouterr().out
+    assert run("score", "--truth", case / "truth", "--predictions", case / "near", "modal", "--json") == 0
+    assert capsys.readouterr().out == beside
+
+
+@pytest.mark.parametrize("depth", [1, 2])  # below `bench predict`'s folder, and below `bench run`'s
+def test_the_mini_benchmark_is_found_beside_the_truths(
+    tmp_path: Path, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictions = tmp_path.joinpath(*["predictions"] * depth)
+    write_case(predictions, 2)
+    mini = (predictions if depth == 1 else predictions.parent) / "mini"
+    mini.mkdir()
+    (mini / "mini.json").write_text("{}")
+    asked: list[str] = []
+    monkeypatch.setattr("diffvas.bench.pictures.frames_of", lambda data, kind, **_: asked.append(str(data)))
+    words = ("score", "--predictions", predictions / "near", "--data", "mini", "--out", tmp_path / "scores")
+    assert run(*words) == 0
+    assert asked == [str(mini)]
+
+
+def test_mini_that_was_never_made_is_said(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("score", "--predictions", case / "near", "--data", "mini") == 2
+    assert "argument --data: expected the folder that `bench predict --data mini` made" in capsys.readouterr().err
+
+
 def test_missing_predictions_stop_the_score_or_are_said(case: Path, tmp_path: Path, capsys) -> None:
     write_case(tmp_path, 2)
     words = ("score", "--truth", case / "truth", "--predictions", tmp_path / "near", "--json")

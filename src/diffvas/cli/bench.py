@@ -62,7 +62,7 @@ def _configure_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", metavar="|".join(FORMATS), type=one_of(*FORMATS), default=FORMATS[0], help="[diffvas]"
     )
-    parser.add_argument("--truth", metavar="DIR", help="format diffvas: the folder of truths, masks or boxes")
+    parser.add_argument("--truth", metavar="DIR", help="format diffvas: the folder of truths [beside the predictions]")
     parser.add_argument("--annotations", metavar="FILE", help="formats sailvos and tao-amodal: the annotation file")
     parser.add_argument(
         "--predictions", metavar="PATH", nargs="+", required=True, help="one per method: a folder, a file, or modal"
@@ -82,7 +82,8 @@ def _configure_score(parser: argparse.ArgumentParser) -> None:
         help="frames without a prediction: stop and name them, or score them as empty [refuse]",
     )
     parser.add_argument("--baseline", metavar="NAME", help="compare with this method [the best of the others]")
-    parser.add_argument("--data", metavar="PATH", help="the data set that the truths are of, to draw examples on")
+    text = "the data set that the truths are of, to draw examples on; mini: as `bench predict` made it"
+    parser.add_argument("--data", metavar="PATH|mini", help=text)
     parser.add_argument("--kind", metavar="LAYOUT", help="of --data [found out]")
     parser.add_argument("--split", metavar="NAME", help="of --data")
     parser.add_argument("--images", metavar="DIR", help="where image names begin that truths or --data have")
@@ -128,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_score(args: argparse.Namespace) -> None:
     wanted, other = ("truth", "annotations") if args.format == "diffvas" else ("annotations", "truth")
+    if args.format == "diffvas" and not args.truth:
+        args.truth = _truth_beside(args.predictions)
     if not getattr(args, wanted):
         raise UsageError(f"argument --{wanted}: expected a path for --format {args.format}, got none")
     if getattr(args, other):
@@ -137,6 +140,24 @@ def _check_score(args: argparse.Namespace) -> None:
     if args.out and Path(args.out).is_file():
         raise UsageError(f"argument --out: expected a folder, got the file '{args.out}'")
     args.visibility = tuple(args.visibility) if args.visibility else None
+    if args.data == "mini":
+        args.data = _mini_beside(Path(args.truth or ""))
+
+
+def _truth_beside(predictions: Sequence[str]) -> str | None:
+    """Where `bench predict` put the truths of what it predicted; None where they are not."""
+    found = {Path(path).absolute().parent / "truth" for path in predictions if path != "modal"}
+    return str(found.pop()) if len(found) == 1 and next(iter(found)).is_dir() else None
+
+
+def _mini_beside(truth: Path) -> str:
+    """Where `bench predict` or `bench run` made the mini benchmark."""
+    beside = truth.absolute().parent
+    for folder in (beside / "mini", beside.parent / "mini"):
+        if (folder / "mini.json").is_file():
+            return str(folder)
+    expected = "the folder that `bench predict --data mini` made"
+    raise UsageError(f"argument --data: expected {expected} beside '{truth}', got none")
 
 
 def _has_boxes(args: argparse.Namespace) -> bool:
