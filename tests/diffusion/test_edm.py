@@ -94,9 +94,11 @@ def test_euler_loop_is_that_of_diffusers(steps: int) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_last_euler_step_returns_the_estimate() -> None:
-    z, estimate = torch.randn(2, 3), torch.randn(2, 3)
-    torch.testing.assert_close(edm.euler_step(z, estimate, torch.tensor(0.5), torch.tensor(0.0)), estimate)
+@pytest.mark.parametrize("sigma", [0.5, edm.SIGMA_MAX])
+def test_last_euler_step_returns_the_estimate_to_the_bit(sigma: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    z, estimate = sigma * torch.randn(1000, generator=draw), torch.randn(1000, generator=draw)
+    assert torch.equal(edm.euler_step(z, estimate, torch.tensor(sigma), torch.tensor(0.0)), estimate)
 
 
 def test_noise_levels() -> None:

@@ -43,7 +43,7 @@ def test_predictions_are_the_pipelines(model: Denoiser, steps: int) -> None:
     conditions = ConditionLatents(latents, tokens, float(batch["sigma"]))
     generators = [torch.Generator().manual_seed(5)]
     theirs = pipe.denoise(conditions, generators, Sampling(steps=steps, guidance=1.0))
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=5e-4)  # a step of float16 is 1.2e-4
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

@@ -100,4 +100,5 @@ def karras_sigmas(
 
 def euler_step(z: torch.Tensor, estimate: torch.Tensor, sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
     """One Euler step of the probability-flow ODE; sigmas are scalars. At ``sigma_next = 0`` it returns the estimate."""
-    return z + (sigma_next - sigma) * (z - estimate) / sigma
+    # in this form exactly: z + (sigma_next - sigma) * ... would leave the rounding of a z hundreds of times as large
+    return estimate + (sigma_next / sigma) * (z - estimate)
