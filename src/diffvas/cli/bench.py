@@ -141,7 +141,7 @@ def _check_score(args: argparse.Namespace) -> None:
         raise UsageError(f"argument --out: expected a folder, got the file '{args.out}'")
     args.visibility = tuple(args.visibility) if args.visibility else None
     if args.data == "mini":
-        args.data = _mini_beside(Path(args.truth or ""))
+        args.data = _mini_beside(args.truth or args.annotations)
 
 
 def _truth_beside(predictions: Sequence[str]) -> str | None:
@@ -150,11 +150,10 @@ def _truth_beside(predictions: Sequence[str]) -> str | None:
     return str(found.pop()) if len(found) == 1 and next(iter(found)).is_dir() else None
 
 
-def _mini_beside(truth: Path) -> str:
-    """Where `bench predict` or `bench run` made the mini benchmark."""
-    beside = truth.absolute().parent
-    for folder in (beside / "mini", beside.parent / "mini"):
-        if (folder / "mini.json").is_file():
+def _mini_beside(truth: str) -> str:
+    """The mini benchmark where `bench predict` made it, beside the truths, or `bench run`, a folder farther up."""
+    for out in Path(truth).absolute().parents[:2]:
+        if (folder := bench_methods.made_mini(out)) is not None:
             return str(folder)
     expected = "the folder that `bench predict --data mini` made"
     raise UsageError(f"argument --data: expected {expected} beside '{truth}', got none")

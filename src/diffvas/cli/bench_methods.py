@@ -231,15 +231,21 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
+def made_mini(out: Path) -> Path | None:
+    """The mini benchmark that `bench predict` or `bench run` made in its output folder; None where it is not whole."""
+    folder = out / "mini"
+    return folder if (folder / "mini.json").is_file() else None
+
+
 def _data(args: argparse.Namespace) -> Path | int:
     """The data set; "mini" is made in the output folder, or made to the end. An exit status where that failed."""
     if args.data != "mini":
         return Path(args.data)
     from diffvas.world.mini import make_mini
 
-    folder = Path(args.out) / "mini"
-    if (folder / "mini.json").is_file():
-        return folder
+    made, folder = made_mini(Path(args.out)), Path(args.out) / "mini"
+    if made is not None:
+        return made
     try:
         with StageProgress() as progress:
             report = make_mini(folder, progress=progress)
@@ -266,7 +272,7 @@ def run_all(args: argparse.Namespace) -> int:
     _check_budget(args)
     out = Path(args.out)
     plans: list[Sequence[object]] = []
-    if args.data == "mini" and not (out / "mini" / "mini.json").is_file():
+    if args.data == "mini" and made_mini(out) is None:
         plans.append(("world", "mini", "--out", out / "mini"))
     chosen: list[str] = []
     for text in args.methods:

@@ -86,7 +86,7 @@ def build_world(spec: SceneSpec) -> World:
 
 
 def _upload(model: Any, index: int, tile: np.ndarray) -> None:
-    """Put our own texels where the compiler left a flat placeholder (cube textures: the same tile on six faces)."""
+    """Put our own texels where the compiler put one flat colour (cube textures: the same tile on six faces)."""
     start = int(model.tex_adr[index])
     size = int(model.tex_height[index]) * int(model.tex_width[index]) * 3
     model.tex_data[start : start + size] = np.resize(tile.reshape(-1), size)
