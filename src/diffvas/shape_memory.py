@@ -2,8 +2,10 @@
 
 A network that is trained for minutes does not learn that what is hidden now was often seen a moment ago; so it is told.
 For every pair of frames the turn and shift are found that lay one frame's visible mask best over the other's,
-leaving out of account what is unknown in either because something nearer may hide the object there. Then every frame
-gets the weighted vote of the others: how many of those that know say that the object is at a pixel.
+leaving out of account what is unknown in either because something nearer may hide the object there. Where little is
+seen, a pair alone fits in many ways; so all pairs first agree on where the object is in each frame, on a path that is
+steady (synchronisation of pairwise registrations), and each then fits near that. Then every frame gets the weighted vote
+of the others: how many of those that know say that the object is at a pixel.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffvas.types import F32, Bool
+from diffvas.types import F32, U8, Bool
 
 # chosen on scenes of the validation and training splits by the score of the votes alone, which ``diffvas eval scenes``
 # prints
@@ -25,6 +27,9 @@ SHIFT = 1 / 6  # of the image's side, the farthest that is tried
 GRID = 64  # pixels of the longer side at which transforms are sought
 LEAST_SEEN = 20  # pixels, at that size, from which a frame has a vote
 TOUCH = 0.03  # what a shift of an eighth of the image or a turn of 10 degrees must gain in IoU
+STRAY = 0.5  # what a fit an eighth of the image away from where all pairs see it must gain in IoU
+STEADY = 0.45  # what all pairs in the mean must gain where an object moves so far in its box from frame to frame
+SWEEPS = 4  # times that the places of all frames are looked at again
 CALM = 8.0  # pixels of agreement and of doubt that every pair is given
 PACE = 12.0  # frames after which a vote counts a third
 TRUST = 3.0  # how fast a vote loses weight where masks do not fit
@@ -147,22 +152,79 @@ def _about_the_middle(height: int, width: int, turn: float) -> NDArray[np.float6
 def find_fits(there: F32, absent: F32) -> dict[int, dict[int, Fit]]:
     """By source and target frame, how the one is laid over the other best; frames that show too little have none.
 
+    Args:
+        there, absent: (T, h, w) float32, where the object is for sure, and where it is not.
+    """
+    pairs, stride = compare(there, absent)
+    if not pairs:
+        return {}
+    places = agree(pairs, there.sum((1, 2)))
+    found: dict[int, dict[int, Fit]] = {}
+    for (source, target), pair in pairs.items():
+        row, column = pair.near(places[target] - places[source])
+        shift = float(column - pair.reach) * stride[0], float(row - pair.reach) * stride[1]
+        fit = Fit(TURNS[pair.turn[row, column]], shift, float(pair.iou[row, column]))
+        found.setdefault(source, {})[target] = fit if source != target else Fit(0.0, (0.0, 0.0), 1.0)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """How well a frame lies over another at every shift, each at its best turn.
+
+    Attributes:
+        score: (n, n) float32, IoU less what shift and turn must gain; row and column are the shift down and right, none
+            in the middle. iou: (n, n) float16. turn: (n, n) uint8, which of ``TURNS``. eighth: steps of an eighth of
+            the image.
+    """
+
+    score: F32
+    iou: NDArray[np.float16]
+    turn: U8
+    eighth: float
+
+    @property
+    def reach(self) -> int:
+        """The largest shift, in steps."""
+        return len(self.score) // 2
+
+    def near(self, shift: NDArray[np.int64]) -> tuple[int, int]:
+        """Row and column of the best score that does not stray from a shift (down, right), in steps."""
+        away = _squares(np.arange(len(self.score)) - self.reach, shift)
+        row, column = np.unravel_index((self.score - STRAY * away / self.eighth**2).argmax(), away.shape)
+        return int(row), int(column)
+
+    def at(self, down: NDArray[np.int64], right: NDArray[np.int64]) -> F32:
+        """(rows, columns): scores at shifts, those out of reach as the nearest within."""
+        rows, columns = ((one + self.reach).clip(0, 2 * self.reach) for one in (down, right))
+        return self.score[np.ix_(rows, columns)]
+
+
+def _squares(steps: NDArray[np.int64], middle: NDArray[np.int64]) -> F32:
+    """(n, n): squared distance of (down, right) = (steps, steps) from a place."""
+    down, right = (np.square(steps - float(one)) for one in middle)
+    return np.asarray(down[:, None] + right, np.float32)
+
+
+def compare(there: F32, absent: F32) -> tuple[dict[tuple[int, int], Pair], tuple[float, float]]:
+    """By (source, target) frame how they fit, and the (x, y) pixels of a step; frames that show too little are no
+    source.
+
     All shifts of a turn are compared at once, as correlations by Fourier transforms.
 
     Args:
-        there, absent: (T, h, w) float32, where the object is for sure, and where it is not.
+        there, absent: see :func:`find_fits`.
     """
     count, height, width = there.shape
     shrink = max(1.0, max(height, width) / GRID)
     size = (round(width / shrink), round(height / shrink))
     small = [np.stack([cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in stack]) for stack in (there, absent)]
-    shift = max(1, round(SHIFT * max(size)))
+    shift, eighth = max(1, round(SHIFT * max(size))), max(size) / 8
     padded = tuple(int(cv2.getOptimalDFTSize(n + shift)) for n in size[::-1])
-    steps = np.r_[0 : shift + 1, -shift:0]
-    away = torch.from_numpy(np.square(steps * 8.0 / max(size)).astype(np.float32))
-    calm = TOUCH * (away[:, None] + away[None])
+    steps = np.arange(-shift, shift + 1)
+    calm = torch.from_numpy(TOUCH * _squares(steps, np.zeros(2, np.int64)) / eighth**2)
     spectra = [torch.fft.rfft2(torch.from_numpy(x), s=padded) for x in small]
-    found: dict[int, dict[int, Fit]] = {}
+    pairs: dict[tuple[int, int], Pair] = {}
     for source in np.flatnonzero(small[0].sum((1, 2)) >= LEAST_SEEN).tolist():
         targets = list(range(max(0, source - REACH), min(count, source + REACH + 1)))
         scores, ious = [], []
@@ -177,13 +239,51 @@ def find_fits(there: F32, absent: F32) -> dict[int, dict[int, Fit]]:
             iou = (both + CALM / 2) / (both + apart[:, steps][:, :, steps] + CALM)
             ious.append(iou)
             scores.append(iou - calm - TOUCH * (turn / 10) ** 2)
-        best = torch.stack(scores, 1).flatten(1).argmax(1)
-        values = torch.stack(ious, 1).flatten(1).gather(1, best[:, None])[:, 0].tolist()
-        fits = {}
-        for target, index, value in zip(targets, best.tolist(), values, strict=True):
-            way, row, column = np.unravel_index(index, (len(TURNS), len(steps), len(steps)))
-            x, y = float(steps[column]) * width / size[0], float(steps[row]) * height / size[1]
-            fits[target] = Fit(TURNS[way], (x, y), value)
-        fits[source] = Fit(0.0, (0.0, 0.0), 1.0)
-        found[source] = fits
-    return found
+        best, turns = torch.stack(scores, 1).max(1)
+        iou = torch.stack(ious, 1).gather(1, turns[:, None])[:, 0].half()
+        for target, *maps in zip(targets, best.numpy(), iou.numpy(), turns.byte().numpy(), strict=True):
+            pairs[source, target] = Pair(*maps, eighth)
+    return pairs, (width / size[0], height / size[1])
+
+
+def agree(pairs: dict[tuple[int, int], Pair], seen: NDArray[np.floating]) -> NDArray[np.int64]:
+    """(T, 2): where the object is in its box in each frame, (down, right) in steps, as all pairs together see it.
+
+    Frame by frame, from the one that shows most outwards, each goes where the others put it; then all of them again
+    (iterated conditional modes, Besag 1986).
+
+    Args:
+        seen: (T,), how much each frame shows.
+    """
+    some = next(iter(pairs.values()))
+    steps, count, eighth = np.arange(-some.reach, some.reach + 1), len(seen), some.eighth
+    places = np.zeros((count, 2), np.int64)
+
+    def place(frame: int, others: range) -> None:
+        support = np.zeros((len(steps), len(steps)), np.float32)
+        weights = np.exp(-np.abs(np.arange(count) - frame) / PACE).astype(np.float32)
+        weights[frame], weights[: max(frame - REACH, 0)], weights[frame + REACH + 1 :] = 0, 0, 0
+        weights /= max(weights.sum(), 1e-6)
+        for other in others:
+            down, right = places[other]
+            if weights[other] and (pair := pairs.get((other, frame))) is not None:
+                support += weights[other] * pair.at(steps - down, steps - right)
+            if weights[other] and (pair := pairs.get((frame, other))) is not None:
+                support += weights[other] * pair.at(down - steps, right - steps)
+        for other in (frame - 1, frame + 1):
+            if other in others:
+                support -= STEADY * _squares(steps, places[other]) / eighth**2
+        places[frame] = np.array(np.unravel_index(support.argmax(), support.shape)) - some.reach
+
+    first = last = int(seen.argmax())
+    while last - first + 1 < count:
+        before, after = (seen[t] if 0 <= t < count else -1 for t in (first - 1, last + 1))
+        place(first - 1 if before >= after else last + 1, range(first, last + 1))
+        first, last = (first - 1, last) if before >= after else (first, last + 1)
+    for _ in range(SWEEPS):
+        old = places.copy()
+        for frame in range(count):
+            place(frame, range(count))
+        if (old == places).all():
+            break
+    return places
