@@ -122,6 +122,10 @@ def test_front_is_a_probability_and_takes_the_place_of_depth() -> None:
     assert (layers[modal] == 0.5).all() and np.array_equal(layers[~modal], told.front[~modal])
     again = in_front(random_nets()["front"], rgb, modal, seen.recalled, np.ones_like(modal))
     np.testing.assert_array_equal(again, told.front)
+    colours = told.known[:, -3:].transpose(0, 2, 3, 1)
+    np.testing.assert_allclose((colours + 1) * 127.5, rgb, atol=1e-3, err_msg="what finish sees beside it")
+    some = told.at(np.array([3, 1]))
+    np.testing.assert_array_equal(some.known[:, -3:], told.known[[3, 1], -3:])
 
 
 def test_what_is_beyond_the_camera_may_hide_anything() -> None:
@@ -148,7 +152,7 @@ def test_what_finish_sees() -> None:
     assert (known[6, 4, :, 8:] == 1).all() and (known[6, 6, :, 9:] == 1).all(), "nearer things are seen there"
     assert (known[0, 4, :2] == -1).all() and (known[0, 6, :2] < 0).all(), "and there is the background"
     untold = Seen(modal, None).known
-    assert (untold[:, 4] == 1).all() and not untold[:, 6].any()
+    assert (untold[:, 4] == 1).all() and not untold[:, 6].any() and not untold[:, -3:].any()
     nothing = Seen(modal & False, depth).known
     assert np.isfinite(nothing).all()
 
@@ -305,8 +309,12 @@ def test_networks_that_lie_beside_a_stage(tmp_path: Path) -> None:
     (net,) = load_pixel_nets(tmp_path, "amodal", cpu, torch.float32).values()
     assert net.inputs == INPUTS
     random_nets()["finish"].unet.save_pretrained(tmp_path / "front")
-    with pytest.raises(ValueError, match=r"model: expected 26 channels to go into .*front, got 16"):
+    older = load_pixel_nets(tmp_path, "amodal", cpu, torch.float16)["front"]
+    assert older.inputs == INPUTS_FRONT and older.unet.dtype == torch.float16 and not older.training, "widened"
+    random_nets()["front"].unet.save_pretrained(tmp_path / "finish")
+    with pytest.raises(ValueError, match=r"model: expected at most 19 channels to go into .*finish, got 26"):
         load_pixel_nets(tmp_path, "amodal", cpu, torch.float32)
+    random_nets()["finish"].unet.save_pretrained(tmp_path / "finish")
     (tmp_path / "front" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")
     with pytest.raises(ValueError, match=r"model: .*front cannot be loaded"):
         load_pixel_nets(tmp_path, "amodal", cpu, torch.float32)

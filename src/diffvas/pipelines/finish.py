@@ -2,8 +2,8 @@
 
 A mask goes through the VAE at an eighth of its resolution. The round trip alone costs a fifth of the IoU of hidden
 parts (``diffvas eval scenes --ceiling``): they are often thin, and their borders with what hides them are known. This
-network gets the soft mask of stage 1, what is visible, what other frames say of the shape, and what stands in front,
-and says for every pixel how likely it is of the object.
+network gets the soft mask of stage 1, what is visible, what other frames say of the shape, what stands in front, and
+where that is told from colours the colours themselves, and says for every pixel how likely it is of the object.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.shape_memory import SINGLY
 from diffvas.types import F32
 
-INPUTS = 7 + SINGLY  # see ``Seen.known``, and the soft mask
+INPUTS = 7 + SINGLY + 3  # see ``Seen.known``, and the soft mask
 BY_DEPTH, BY_COLOUR, UNTOLD = 0, 1, 2  # what tells of the things in front
 
 
@@ -23,7 +23,7 @@ def finish(net: PixelNet, soft: F32, known: F32, mode: int) -> F32:
     """(N, h, w) float32 in [0, 1]: how likely each pixel is of the object.
 
     Args:
-        soft: (N, h, w) float32 in [0, 1], masks of stage 1. known: (N, 15, h, w), see ``Seen.known``. mode: what tells
+        soft: (N, h, w) float32 in [0, 1], masks of stage 1. known: (N, 18, h, w), see ``Seen.known``. mode: what tells
             of the things in front, one of the above.
     """
     return net.likely(torch.from_numpy(np.concatenate([2 * soft[:, None] - 1, known], 1)).float(), mode)

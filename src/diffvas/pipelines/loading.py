@@ -274,9 +274,10 @@ def load_pixel_nets(folder: Path, stage: str, device: torch.device, dtype: torch
             net = PixelNet.load(place, dtype)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"model: {place} cannot be loaded: {reason(error)}") from error
-        if net.inputs != inputs:
-            raise ValueError(f"model: expected {inputs} channels to go into {place}, got {net.inputs}")
-        found[name] = net.to(device)
+        if net.inputs > inputs:
+            raise ValueError(f"model: expected at most {inputs} channels to go into {place}, got {net.inputs}")
+        # one that was trained when the pipelines told less is handed what it does not know, and does not look at it
+        found[name] = (net if net.inputs == inputs else net.widened(inputs).eval()).to(device, dtype)
     return found
 
 

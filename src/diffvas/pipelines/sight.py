@@ -7,7 +7,7 @@ The arithmetic is that of ``order.may_be_hidden`` on whole clips, frame by frame
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import Box, Boxes
 from diffvas.order import LARGEST, TOLERANCE, may_be_hidden, object_depth
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
-from diffvas.pipelines.front import LEVEL, RIM, in_front, pseudo_depth, wide_size
+from diffvas.pipelines.front import LEVEL, RIM, in_front, middle, pseudo_depth, wide_size
 from diffvas.pipelines.material import Material
 from diffvas.pipelines.pixels import cut_coverage
 from diffvas.shape_memory import HINT, Memory, in_grey, votes
@@ -65,6 +65,7 @@ class Seen:
         beyond: (n, h, w) bool, what the camera does not show of a canvas; None = nothing.
         front: (n, h, w) float32 in [0, 1], how likely something at least as near as the object is seen, told from
             colours where there is no depth (``front.py``); None = not told.
+        rgb: (n, h, w, 3) uint8, those colours; None where nobody looked at them.
     """
 
     modal: Bool
@@ -72,13 +73,12 @@ class Seen:
     inside: Bool | None = None
     beyond: Bool | None = None
     front: F32 | None = None
+    rgb: U8 | None = None
 
     def at(self, frames: NDArray[np.integer]) -> Seen:
         """Some of the frames."""
-        parts = (self.modal, self.depth, self.inside, self.beyond, self.front)
-        modal, depth, inside, beyond, front = (None if part is None else part[frames] for part in parts)
-        assert modal is not None
-        return Seen(modal, depth, inside, beyond, front)
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Seen(**{name: None if part is None else part[frames] for name, part in parts.items()})
 
     @cached_property
     def free(self) -> Bool | None:
@@ -124,7 +124,7 @@ class Seen:
 
     @cached_property
     def known(self) -> F32:
-        """(n, 15, h, w) float32 in about [-1, 1]: what the network that finishes masks sees beside them."""
+        """(n, 18, h, w) float32 in about [-1, 1]: what the network that finishes masks sees beside them."""
         ones = np.ones(self.modal.shape, np.float32)
         memory = self.memory if self.modal.any() else Memory.empty(ones.shape)
         room: NDArray[Any] = ones
@@ -141,7 +141,11 @@ class Seen:
             for one in (self.modal, memory.share, memory.sure, room, inside)
         )
         best, others = memory.singly[:, :1], memory.singly[:, 1:]
-        parts = (mask, share, sure, best, room, inside, nearer[:, None], others)
+        if self.rgb is None:
+            colours = np.zeros((len(ones), 3, *ones.shape[1:]), np.float32)
+        else:
+            colours = self.rgb.transpose(0, 3, 1, 2) / np.float32(127.5) - 1
+        parts = (mask, share, sure, best, room, inside, nearer[:, None], others, colours)
         return np.concatenate(parts, 1, dtype=np.float32)
 
     def with_votes(self, maps: F32, frame: int, share: float) -> F32:
@@ -165,13 +169,14 @@ class Sight:
 
 
 def tell_front(net: PixelNet, seen: Seen, rgb: U8, inside: Bool) -> Seen:
-    """The same with what a network says of what stands in front.
+    """The same with what a network says of what stands in front, and the colours that it looked at.
 
     Args:
         seen: without depth. rgb: (n, H, W, 3) uint8, the same part of the frames with a rim (``front.wide_size``).
         inside: (n, H, W) bool, what of that the camera shows.
     """
-    return replace(seen, front=in_front(net, rgb, seen.modal, seen.recalled, inside))
+    front = in_front(net, rgb, seen.modal, seen.recalled, inside)
+    return replace(seen, front=front, rgb=middle(rgb, (seen.modal.shape[1], seen.modal.shape[2])))
 
 
 def look(

@@ -23,11 +23,11 @@ from diffvas.pipelines.colours import colour_input
 from diffvas.pipelines.content import Album
 from diffvas.pipelines.drawing import Key, draw_latents
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
-from diffvas.pipelines.front import RIM, in_front, wide_size
+from diffvas.pipelines.front import RIM, wide_size
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
 from diffvas.pipelines.pixels import match_visible
 from diffvas.pipelines.recall import Moment, fill, look
-from diffvas.pipelines.sight import Seen
+from diffvas.pipelines.sight import Seen, tell_front
 from diffvas.pipelines.timeline import Motion
 from diffvas.train.pixels import ExampleConfig, Make
 from diffvas.types import F32, U8, Bool
@@ -195,8 +195,7 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
     mode = BY_COLOUR if config.front else int(rng.choice([BY_DEPTH, UNTOLD], p=[DEPTH_SHARE, 1 - DEPTH_SHARE]))
     seen = Seen(example.modal, example.depth if mode == BY_DEPTH else None, example.inside)
     if mode == BY_COLOUR:
-        front = in_front(_front(config.front), example.rgb, example.modal, seen.recalled, example.shown)
-        seen = Seen(example.modal, None, example.inside, front=front)
+        seen = tell_front(_front(config.front), seen, example.rgb, example.shown)
     model = _model(config.model)
     weight = example.weight.numpy()
     chunk = min(int(model.amodal.config.defaults["decode_chunk"]), len(weight))
@@ -215,7 +214,8 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
         lambda: None,
     )
     soft = model.amodal.decode(next(iter(latents))[torch.from_numpy(at)]).mean(1).numpy()
-    maps = np.concatenate([2 * soft[:, None] - 1, seen.known[at]], 1)
+    known = seen.known[at] if seen.rgb is not None else seen.known[at, :-3]  # no colours where none are told
+    maps = np.concatenate([2 * soft[:, None] - 1, known], 1)
     return {
         "maps": torch.from_numpy(((maps + 1) * 127.5).round().clip(0, 255).astype(np.uint8)),
         "mode": torch.tensor([mode]),

@@ -218,6 +218,7 @@ SMOOTH = 8.0  # pixels; makes small and empty truths count little
 def look_finish(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
     """What ``finish_loss`` needs of some frames of an example."""
     x = clip["maps"][at].float() / 127.5 - 1
+    x = F.pad(x, (0, 0, 0, 0, 0, FINISH_INPUTS - x.shape[1]))  # colours, which are kept only where they are told
     truth = np.stack([unpack_bits(clip[name])[at] for name in ("amodal", "modal")], 1)
     return {"x": x, "truth": torch.from_numpy(truth).float(), "mode": clip["mode"].expand(len(at)).clone()}
 
