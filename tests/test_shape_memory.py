@@ -54,7 +54,7 @@ def test_turned_and_shifted_masks_are_laid_over_each_other() -> None:
 
 
 def test_pairs_agree_on_where_the_object_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table goes sideways behind a wall with a slit through which one leg is seen, which might be any of the three."""
+    """A table goes sideways behind a wall with a slit through which one leg is seen, any of the three."""
     ys, xs = np.mgrid[:SIZE, :SIZE]
     offsets = np.array([0, 0, 0, 2, 4, 6, 8, 10, 12, 12, 12])
     legs = [np.min([abs(xs - 34 - offset - 16 * k) for k in range(3)], 0) < 4 for offset in offsets]

@@ -4,8 +4,8 @@ A network that is trained for minutes does not learn that what is hidden now was
 For every pair of frames the turn and shift are found that lay one frame's visible mask best over the other's,
 leaving out of account what is unknown in either because something nearer may hide the object there. Where little is
 seen, a pair alone fits in many ways; so all pairs first agree on where the object is in each frame, on a path that is
-steady (synchronisation of pairwise registrations), and each then fits near that. Then every frame gets the weighted vote
-of the others: how many of those that know say that the object is at a pixel.
+steady (synchronisation of pairwise registrations), and each then fits near that. Then every frame gets the weighted
+vote of the others: how many of those that know say that the object is at a pixel.
 """
 
 from __future__ import annotations
@@ -241,8 +241,8 @@ def compare(there: F32, absent: F32) -> tuple[dict[tuple[int, int], Pair], tuple
             scores.append(iou - calm - TOUCH * (turn / 10) ** 2)
         best, turns = torch.stack(scores, 1).max(1)
         iou = torch.stack(ious, 1).gather(1, turns[:, None])[:, 0].half()
-        for target, *maps in zip(targets, best.numpy(), iou.numpy(), turns.byte().numpy(), strict=True):
-            pairs[source, target] = Pair(*maps, eighth)
+        for k, target in enumerate(targets):
+            pairs[source, target] = Pair(best[k].numpy(), iou[k].numpy(), turns[k].byte().numpy(), eighth)
     return pairs, (width / size[0], height / size[1])
 
 

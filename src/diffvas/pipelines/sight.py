@@ -78,7 +78,7 @@ class Seen:
     def at(self, frames: NDArray[np.integer]) -> Seen:
         """Some of the frames."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Seen(**{name: None if part is None else part[frames] for name, part in parts.items()})
+        return replace(self, **{name: part[frames] for name, part in parts.items() if part is not None})
 
     @cached_property
     def free(self) -> Bool | None:
@@ -141,9 +141,8 @@ class Seen:
             for one in (self.modal, memory.share, memory.sure, room, inside)
         )
         best, others = memory.singly[:, :1], memory.singly[:, 1:]
-        if self.rgb is None:
-            colours = np.zeros((len(ones), 3, *ones.shape[1:]), np.float32)
-        else:
+        colours: NDArray[Any] = np.zeros((len(ones), 3, *ones.shape[1:]), np.float32)
+        if self.rgb is not None:
             colours = self.rgb.transpose(0, 3, 1, 2) / np.float32(127.5) - 1
         parts = (mask, share, sure, best, room, inside, nearer[:, None], others, colours)
         return np.concatenate(parts, 1, dtype=np.float32)
