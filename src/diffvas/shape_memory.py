@@ -174,8 +174,8 @@ class Pair:
 
     Attributes:
         score: (n, n) float32, IoU less what shift and turn must gain; row and column are the shift down and right, none
-            in the middle. iou: (n, n) float16. turn: (n, n) uint8, which of ``TURNS``. eighth: steps of an eighth of
-            the image.
+            in the middle. iou: (n, n) float16. turn: (n, n) uint8, which of ``TURNS``. eighth: how many steps an
+            eighth of the image is.
     """
 
     score: F32
@@ -261,15 +261,16 @@ def agree(pairs: dict[tuple[int, int], Pair], seen: NDArray[np.floating]) -> NDA
 
     def place(frame: int, others: range) -> None:
         support = np.zeros((len(steps), len(steps)), np.float32)
-        weights = np.exp(-np.abs(np.arange(count) - frame) / PACE).astype(np.float32)
-        weights[frame], weights[: max(frame - REACH, 0)], weights[frame + REACH + 1 :] = 0, 0, 0
+        low, high = max(frame - REACH, 0), min(frame + REACH + 1, count)
+        weights = np.exp(-np.abs(np.arange(low, high) - frame) / PACE).astype(np.float32)
+        weights[frame - low] = 0
         weights /= max(weights.sum(), 1e-6)
-        for other in others:
-            down, right = places[other]
-            if weights[other] and (pair := pairs.get((other, frame))) is not None:
-                support += weights[other] * pair.at(steps - down, steps - right)
-            if weights[other] and (pair := pairs.get((frame, other))) is not None:
-                support += weights[other] * pair.at(down - steps, right - steps)
+        for other in range(max(low, others.start), min(high, others.stop)):
+            weight, (down, right) = weights[other - low], places[other]
+            if (pair := pairs.get((other, frame))) is not None:
+                support += weight * pair.at(steps - down, steps - right)
+            if (pair := pairs.get((frame, other))) is not None:
+                support += weight * pair.at(down - steps, right - steps)
         for other in (frame - 1, frame + 1):
             if other in others:
                 support -= STEADY * _squares(steps, places[other]) / eighth**2

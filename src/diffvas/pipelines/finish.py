@@ -15,7 +15,8 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.shape_memory import SINGLY
 from diffvas.types import F32
 
-INPUTS = 7 + SINGLY + 3  # see ``Seen.known``, and the soft mask
+COLOURS = 3  # the last channels, told where there is no depth
+INPUTS = 7 + SINGLY + COLOURS  # see ``Seen.known``, and the soft mask
 BY_DEPTH, BY_COLOUR, UNTOLD = 0, 1, 2  # what tells of the things in front
 
 

@@ -19,7 +19,7 @@ from diffvas import arrays
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import Box, Boxes
 from diffvas.order import LARGEST, TOLERANCE, may_be_hidden, object_depth
-from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
+from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, COLOURS, UNTOLD
 from diffvas.pipelines.front import LEVEL, RIM, in_front, middle, pseudo_depth, wide_size
 from diffvas.pipelines.material import Material
 from diffvas.pipelines.pixels import cut_coverage
@@ -141,7 +141,7 @@ class Seen:
             for one in (self.modal, memory.share, memory.sure, room, inside)
         )
         best, others = memory.singly[:, :1], memory.singly[:, 1:]
-        colours: NDArray[Any] = np.zeros((len(ones), 3, *ones.shape[1:]), np.float32)
+        colours: NDArray[Any] = np.zeros((len(ones), COLOURS, *ones.shape[1:]), np.float32)
         if self.rgb is not None:
             colours = self.rgb.transpose(0, 3, 1, 2) / np.float32(127.5) - 1
         parts = (mask, share, sure, best, room, inside, nearer[:, None], others, colours)

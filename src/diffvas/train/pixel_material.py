@@ -22,7 +22,7 @@ from diffvas.order import may_be_hidden
 from diffvas.pipelines.colours import colour_input
 from diffvas.pipelines.content import Album
 from diffvas.pipelines.drawing import Key, draw_latents
-from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, UNTOLD
+from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, COLOURS, UNTOLD
 from diffvas.pipelines.front import RIM, wide_size
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
 from diffvas.pipelines.pixels import match_visible
@@ -214,7 +214,7 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
         lambda: None,
     )
     soft = model.amodal.decode(next(iter(latents))[torch.from_numpy(at)]).mean(1).numpy()
-    known = seen.known[at] if seen.rgb is not None else seen.known[at, :-3]  # no colours where none are told
+    known = seen.known[at] if seen.rgb is not None else seen.known[at, :-COLOURS]  # no colours where none are told
     maps = np.concatenate([2 * soft[:, None] - 1, known], 1)
     return {
         "maps": torch.from_numpy(((maps + 1) * 127.5).round().clip(0, 255).astype(np.uint8)),
