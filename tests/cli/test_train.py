@@ -100,6 +100,10 @@ BAD = {
         "--data: expected examples for front in empty, got none",
     ),
     "nets for no model": ("bundle --pixels empty --out x", "--model: expected one with 'diffvas train bundle'"),
+    "no front": (
+        "examples --net finish --model tiny --front empty --out x",
+        "--front: expected a run of front, with its network in 'net', got 'empty'",
+    ),
     "no nets": ("bundle --pixels empty --model tiny --out x", "--pixels: expected a run of one of front, finish"),
     "half a bundle": ("bundle --out x --vae empty --amodal empty", "--content: expected one with"),
     "bundle of nothing": ("bundle --out x --vae empty --amodal empty --content empty", "--vae: expected a folder with"),

@@ -203,7 +203,7 @@ def _print_tables(args: argparse.Namespace, plan: MaskPlan, masks: MaskBoard, co
 
     from diffvas.bench import report
 
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console = Console() if sys.stdout.isatty() else Console(width=240)  # as wide as the widest table
     threshold = plan.thresholds[0]
 
     def main_rows(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -188,6 +188,8 @@ def check(args: argparse.Namespace) -> None:
         for path in value if isinstance(value, list) else [value] if value else []:
             if not Path(path).is_dir() and not (name == "model" and path == "tiny"):
                 raise UsageError(f"argument --{name.replace('_', '-')}: expected an existing folder, got '{path}'")
+    if args.front and not (Path(args.front) / "net" / "config.json").is_file():
+        raise UsageError(f"argument --front: expected a run of front, with its network in 'net', got '{args.front}'")
     if args.what in ("encode", "examples") and args.source != "flat" and not Path(args.source).is_dir():
         raise UsageError(f"argument --source: expected 'flat' or an existing folder, got '{args.source}'")
     if args.what in ("presets", "speed") or args.dry_run:
