@@ -83,8 +83,24 @@ def test_what_is_hidden_in_a_frame_counts_neither_way() -> None:
     free[1:, :, 48:] = True
     memory = votes(modal, free)
     behind = figure() & ~modal[1]
-    np.testing.assert_allclose(memory.agree[1][behind], memory.known[1][behind])
+    np.testing.assert_allclose(memory.agree[1][behind], memory.known[1][behind], rtol=0.01)
     assert memory.known[1][behind].max() < 0.6 * memory.known[1][modal[1]].min(), "one frame of four knows"
+
+
+def test_who_is_half_sure_counts_half() -> None:
+    modal = np.zeros((5, 64, 64), bool)
+    modal[:, 20:44, 16:48] = True
+    modal[1:, :, 32:] = False
+    hidden = (2, slice(24, 40), slice(36, 44))  # seen in the first frame only
+    shares = []
+    for likely in (0.0, 0.5, 0.9, 1.0):
+        free = np.zeros(modal.shape, np.float32)
+        free[1:, :, 32:] = likely
+        shares.append(float(votes(modal, free).share[hidden].mean()))
+    assert shares == sorted(shares) and shares[0] < 0.3 and shares[-1] > 0.95
+    assert shares[0] + 0.05 < shares[1] < shares[2] - 0.05
+    sure = votes(modal, free.astype(bool))
+    np.testing.assert_array_equal(votes(modal, free).share, sure.share, err_msg="certainty is what bool says")
 
 
 def test_beyond_the_frame_nobody_knows() -> None:

@@ -4,8 +4,9 @@ A network that is trained for minutes does not learn that what is hidden now was
 For every pair of frames the turn and shift are found that lay one frame's visible mask best over the other's,
 leaving out of account what is unknown in either because something nearer may hide the object there. Where little is
 seen, a pair alone fits in many ways; so all pairs first agree on where the object is in each frame, on a path that is
-steady (synchronisation of pairwise registrations), and each then fits near that. Then every frame gets the weighted
-vote of the others: how many of those that know say that the object is at a pixel.
+steady (synchronisation of pairwise registrations), and each then fits near that. Where something tells what is in
+front, they are then bent until they meet (``elastic.py``): limbs swing. Then every frame gets the weighted vote of the
+others: how many of those that know say that the object is at a pixel.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffvas.elastic import bend
 from diffvas.types import F32, U8, Bool
 
 # chosen on scenes of the validation and training splits by the score of the votes alone, which ``diffvas eval scenes``
@@ -32,7 +34,7 @@ STEADY = 0.45  # what all pairs in the mean must gain where an object moves so f
 SWEEPS = 4  # times that the places of all frames are looked at again
 CALM = 8.0  # pixels of agreement and of doubt that every pair is given
 PACE = 12.0  # frames after which a vote counts a third
-TRUST = 3.0  # how fast a vote loses weight where masks do not fit
+TRUST, TRUST_BENT = 3.0, 5.0  # how fast a vote loses weight where masks do not fit; bent ones all fit better
 BLIND = 0.3  # how surely a pixel outside of the mask is none of the object's where depth says nothing
 DOUBT = 0.005  # of the largest weight of all that know: how little is as good as nothing
 NEIGHBOURS = (-8, -4, -2, 2, 4, 8)  # frames away that are also shown one by one
@@ -83,7 +85,7 @@ class Memory:
         return np.asarray(self.known / (self.known + 1), np.float32)
 
 
-def in_grey(memory: Memory, modal: Bool, free: Bool | None, inside: Bool | None = None) -> F32:
+def in_grey(memory: Memory, modal: Bool, free: Bool | F32 | None, inside: Bool | None = None) -> F32:
     """(T, h, w) float32 in [0, 1]: visible masks, and in grey what other frames say of the rest; see :func:`votes`."""
     share = memory.share
     for allowed in (free, inside):
@@ -91,33 +93,55 @@ def in_grey(memory: Memory, modal: Bool, free: Bool | None, inside: Bool | None 
     return np.asarray(np.where(modal, 1.0, HINT * share), np.float32)
 
 
-def votes(modal: Bool, free: Bool | None, inside: Bool | None = None) -> Memory:
+def votes(modal: Bool, free: Bool | F32 | None, inside: Bool | None = None) -> Memory:
     """What all frames say of each one.
 
     Args:
         modal: (T, h, w) bool, what is visible in boxes that follow the object (``focus.follow``).
-        free: (T, h, w) bool, where something at least as near as the object is seen (``order.may_be_hidden``); None
-            where there is no depth to tell. inside: (T, h, w) bool, what is in the frame; None = all of it.
+        free: (T, h, w), where something at least as near as the object is seen: bool by depth
+            (``order.may_be_hidden``), float32 in [0, 1] where it is told how likely that is (``front.py``); None where
+            nothing tells. inside: (T, h, w) bool, what is in the frame; None = all of it.
     """
     there = modal.astype(np.float32)
-    absent = (~modal & ~free).astype(np.float32) if free is not None else BLIND * (1 - there)
+    absent = (1 - there) * (BLIND if free is None else 1 - free.astype(np.float32))
     if inside is not None:
         absent = absent * inside  # nobody knows what is beyond the frame
     agree, known = np.zeros_like(there), np.zeros_like(there)
-    found, weights = find_fits(there, absent), np.zeros((len(there), len(there)))
-    for source, fits in found.items():
-        for target, fit in fits.items():
-            weight = weights[target, source] = np.exp(-abs(source - target) / PACE + TRUST * (fit.iou - 1))
-            seen, unseen = (lay(image[source], fit) for image in (there, absent))
+    weights, single = np.zeros((len(there), len(there))), {}
+    for source, fits in find_fits(there, absent).items():
+        over = _lay_over(there, absent, source, fits, bent=free is not None)
+        for target, seen, unseen, fit in zip(fits, *over, strict=True):
+            trust = TRUST if free is None else TRUST_BENT
+            weight = weights[target, source] = np.exp(-abs(source - target) / PACE + trust * (fit - 1))
             agree[target] += weight * seen
             known[target] += weight * (seen + unseen)
+            single[target, source] = (fit * (seen - unseen)).astype(np.float16)
     singly = np.zeros((len(there), SINGLY, *there.shape[1:]), np.float32)
     for target, says in enumerate(weights * there.sum((1, 2))):
         for place, source in enumerate(_one_by_one(target, says)):
-            laid = found.get(source, {}).get(target)
-            if laid is not None:
-                singly[target, place] = laid.iou * (lay(there[source], laid) - lay(absent[source], laid))
+            singly[target, place] = single.get((target, source), 0)
     return Memory(agree, known, singly)
+
+
+def _lay_over(
+    there: F32, absent: F32, source: int, fits: dict[int, Fit], bent: bool
+) -> tuple[F32, F32, NDArray[np.float64]]:
+    """(N, h, w) each: where frame ``source`` sees the object and where it does not, as that lies over N frames; and
+    (N,), how well it does.
+
+    Args:
+        there, absent: see :func:`find_fits`. fits: by frame. bent: elastically where they do not meet.
+    """
+    seen, unseen = (np.stack([lay(image[source], fit) for fit in fits.values()]) for image in (there, absent))
+    iou = np.array([fit.iou for fit in fits.values()])
+    if not bent:
+        return seen, unseen, iou
+    targets = list(fits)
+    yes, no = there[targets], absent[targets]
+    seen, unseen = (x.numpy() for x in bend(*(torch.from_numpy(x) for x in (seen, unseen, yes, no))))
+    both, apart = (seen * yes).sum((1, 2)), (seen * no + unseen * yes).sum((1, 2))
+    calm = CALM * (max(there.shape[1:]) / GRID) ** 2
+    return seen, unseen, np.where(iou == 1, 1, (both + calm / 2) / (both + apart + calm))
 
 
 def _one_by_one(target: int, says: NDArray[np.float64]) -> list[int]:

@@ -26,7 +26,6 @@ FASTEST = 16.0  # pixels in that time, what is faster counts as this
 INPUTS = 4 * (1 + 2 * len(AWAY)) + 2 + 4
 SIDEWAYS = (22, 24)  # channels that change their sign where the picture is mirrored
 RIM = 0.25  # of a box's sides, what is seen of the frame around it
-LEVEL = 0.5  # from which a pixel is taken to be in front
 STEP = 8  # pixels, whole steps of a network of three levels on pixels folded in twos
 
 

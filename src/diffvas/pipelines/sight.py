@@ -20,7 +20,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import Box, Boxes
 from diffvas.order import LARGEST, TOLERANCE, may_be_hidden, object_depth
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, COLOURS, UNTOLD
-from diffvas.pipelines.front import LEVEL, RIM, in_front, middle, pseudo_depth, wide_size
+from diffvas.pipelines.front import RIM, in_front, middle, pseudo_depth, wide_size
 from diffvas.pipelines.material import Material
 from diffvas.pipelines.pixels import cut_coverage
 from diffvas.shape_memory import HINT, Memory, in_grey, votes
@@ -81,14 +81,13 @@ class Seen:
         return replace(self, **{name: part[frames] for name, part in parts.items() if part is not None})
 
     @cached_property
-    def free(self) -> Bool | None:
-        """(n, h, w) bool, where something at least as near as the object is seen; None where nothing tells."""
-        free = None
+    def free(self) -> Bool | F32 | None:
+        """(n, h, w), where something at least as near as the object is seen: bool by depth, float32 in [0, 1] where it
+        is told how likely that is; None where nothing tells."""
+        free: Bool | F32 | None = self.front
         if self.depth is not None and self.modal.any():
             free = may_be_hidden(self.depth, self.modal)
-        elif self.front is not None:
-            free = self.front >= LEVEL
-        return free if free is None or self.beyond is None else free | self.beyond
+        return free if free is None or self.beyond is None else np.maximum(free, self.beyond)
 
     @cached_property
     def memory(self) -> Memory:
@@ -127,14 +126,10 @@ class Seen:
         """(n, 18, h, w) float32 in about [-1, 1]: what the network that finishes masks sees beside them."""
         ones = np.ones(self.modal.shape, np.float32)
         memory = self.memory if self.modal.any() else Memory.empty(ones.shape)
-        room: NDArray[Any] = ones
+        room = ones if self.free is None else self.free
         nearer = 0 * ones
-        if self.depth is not None:
-            room = ones if self.free is None else self.free
-            if self.modal.any():
-                nearer = (STEEPNESS * (self.depth - object_depth(self.depth, self.modal))).clip(-1, 1)
-        elif self.front is not None:
-            room = self.front if self.beyond is None else np.maximum(self.front, self.beyond)
+        if self.depth is not None and self.modal.any():
+            nearer = (STEEPNESS * (self.depth - object_depth(self.depth, self.modal))).clip(-1, 1)
         inside = ones if self.inside is None else self.inside
         mask, share, sure, room, inside = (
             2 * np.asarray(one, np.float32)[:, None] - 1
