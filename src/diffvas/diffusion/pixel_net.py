@@ -102,3 +102,13 @@ class PixelNet(nn.Module):
         parts = x.to(self.unet.device).split(CHUNK)
         logits = [self(part, torch.full((len(part),), mode, device=part.device))[:, 0] for part in parts]
         return np.asarray(torch.sigmoid(torch.cat(logits)).cpu().numpy(), np.float32)
+
+    def likely_both_ways(self, x: torch.Tensor, mode: int, sideways: Sequence[int] = ()) -> F32:
+        """The mean of :meth:`likely` of what is seen and of its mirror image, turned back.
+
+        Args:
+            sideways: channels that change their sign where the picture is mirrored.
+        """
+        mirrored = x.flip(-1)
+        mirrored[:, list(sideways)] *= -1
+        return np.asarray((self.likely(x, mode) + self.likely(mirrored, mode)[..., ::-1]) / 2, np.float32)

@@ -27,4 +27,5 @@ def finish(net: PixelNet, soft: F32, known: F32, mode: int) -> F32:
         soft: (N, h, w) float32 in [0, 1], masks of stage 1. known: (N, 18, h, w), see ``Seen.known``. mode: what tells
             of the things in front, one of the above.
     """
-    return net.likely(torch.from_numpy(np.concatenate([2 * soft[:, None] - 1, known], 1)).float(), mode)
+    seen = torch.from_numpy(np.concatenate([2 * soft[:, None] - 1, known], 1)).float()
+    return net.likely_both_ways(seen, mode) if mode == BY_COLOUR else net.likely(seen, mode)

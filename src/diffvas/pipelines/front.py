@@ -100,7 +100,7 @@ def _near(at: NDArray[np.integer], count: int) -> NDArray[np.integer]:
 def in_front(net: PixelNet, rgb: U8, modal: Bool, recalled: F32, inside: Bool) -> F32:
     """(T, h, w) float32 in [0, 1], how likely something at least as near as the object is seen, in the boxes without
     their rims; see ``front_input``."""
-    wide = net.likely(front_input(rgb, modal, recalled, inside), 0)
+    wide = net.likely_both_ways(front_input(rgb, modal, recalled, inside), 0, SIDEWAYS)
     return np.ascontiguousarray(middle(wide, (modal.shape[1], modal.shape[2])))
 
 

@@ -40,7 +40,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 # what changes with networks on pixels: no votes beside them, no rim cut off but what nothing is sure of, and a closer
 # look; chosen on validation scenes, see the card
 WITH_NETS: dict[str, dict[str, Any]] = {
-    "amodal": {"threshold": 0.45, "votes": 0.0, "halo": 0.0, "sure": 0.85, "caution": 0.4, "focus": 1.6},
+    "amodal": {"threshold": 0.45, "votes": 0.0, "halo": 0.0, "sure": 0.7, "caution": 0.0, "focus": 1.6},
     "content": {},
 }
 
