@@ -10,7 +10,7 @@ import pytest
 
 from diffvas.pipelines import amodal
 from diffvas.pipelines.completion import complete
-from diffvas.pipelines.doubt import REACH, lower, settle
+from diffvas.pipelines.doubt import REACH, settle
 from diffvas.types import F32, Clip
 from factories import FRAMES, make_scene
 from pixel_nets import model_with_nets
@@ -99,15 +99,6 @@ def test_frames_go_out_as_soon_as_nothing_changes_them() -> None:
         assert taken == min(t + REACH + 1, 20)
 
 
-def test_probabilities_are_lowered_by_their_logits() -> None:
-    soft = np.array([0, 0.1, 0.5, 0.9, 1], np.float32)
-    low = lower(soft, 0.4)
-    logits = [np.log(part / (1 - part)) for part in (soft[1:-1], low[1:-1])]
-    np.testing.assert_allclose(logits[1], logits[0] - 0.4, atol=1e-5)
-    assert low[0] == 0 and low[-1] == 1 and low.dtype == np.float32
-    np.testing.assert_allclose(lower(soft, 0.0), soft, atol=1e-7)
-
-
 @pytest.mark.parametrize("depth", [True, False])
 def test_only_masks_without_depth_are_settled(depth: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = make_scene()
@@ -123,15 +114,3 @@ def test_only_masks_without_depth_are_settled(depth: bool, monkeypatch: pytest.M
     known = np.asarray(spec.depth[:FRAMES], np.float32) if depth else None
     complete(clip, modal, model=model, depth=known)
     assert asked == ([] if depth else [(model.threshold, 0.7)])
-
-
-@pytest.mark.parametrize("depth", [True, False])
-def test_caution_is_for_masks_without_depth(depth: bool) -> None:
-    spec = make_scene()
-    clip, modal = Clip(spec.frames_u8[:FRAMES], 8.0), spec.modal_mask(0)[:FRAMES]
-    known = np.asarray(spec.depth[:FRAMES], np.float32) if depth else None
-    model = model_with_nets("front", "finish")
-    bold, wary = (
-        complete(clip, modal, model=replace(model, caution=by), depth=known).objects[0].amodal_masks for by in (0, 0.3)
-    )
-    assert not (wary & ~bold).any() and (wary.sum() < bold.sum()) == (not depth)

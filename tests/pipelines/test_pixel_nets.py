@@ -167,6 +167,29 @@ def test_finished_masks_depend_on_all_that_is_known() -> None:
         assert np.abs(other - done).max() > 1e-5
 
 
+@pytest.mark.parametrize("mode", [BY_DEPTH, BY_COLOUR])
+def test_without_depth_left_and_right_are_the_same(mode: int) -> None:
+    """The mirror image is finished to the mirror image, which no network of random weights does by itself."""
+    net = random_nets()["finish"]
+    rng = np.random.default_rng(0)
+    soft = rng.random((2, H, W)).astype(np.float32)
+    known = rng.uniform(-1, 1, (2, INPUTS - 1, H, W)).astype(np.float32)
+    mirrored = finish(net, soft[..., ::-1].copy(), known[..., ::-1].copy(), mode)[..., ::-1]
+    difference = float(np.abs(finish(net, soft, known, mode) - mirrored).max())
+    assert (difference < 1e-5) == (mode == BY_COLOUR), difference
+
+
+def test_front_looks_both_ways() -> None:
+    """Channels of motion to the side change their sign in the mirror."""
+    net, x = random_nets()["front"], torch.rand(2, INPUTS_FRONT, 64, 64) * 2 - 1
+    mirrored = x.flip(-1)
+    mirrored[:, SIDEWAYS] *= -1
+    before = x.clone()
+    once, again = (net.likely_both_ways(one, 0, SIDEWAYS) for one in (x, mirrored))
+    np.testing.assert_allclose(once, again[..., ::-1], atol=1e-5)
+    assert torch.equal(x, before) and np.abs(once - net.likely(x, 0)).max() > 1e-4
+
+
 def clip_and_masks(frames: int) -> tuple[Clip, np.ndarray]:
     scene = make_scene()
     times = np.minimum(np.arange(frames) * FRAMES // frames, FRAMES - 1)

@@ -11,9 +11,9 @@ import torch
 
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.pipelines.desk import Desk, Estimate, Reader, every_frame
-from diffvas.pipelines.doubt import REACH, lower, settle
+from diffvas.pipelines.doubt import REACH, settle
 from diffvas.pipelines.drawing import decode_windows, draw_latents
-from diffvas.pipelines.finish import BY_DEPTH, finish
+from diffvas.pipelines.finish import finish
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.pixels import cut_masks
 from diffvas.pipelines.sight import Seen, Sight, look
@@ -126,8 +126,7 @@ def sharpen(model: CompletionModel, seen: Seen, frame: int, maps: F32) -> F32:
     if model.finish is None:
         return seen.with_votes(maps, frame, model.votes)
     known = np.repeat(seen.known[frame : frame + 1], len(maps), 0)
-    finished = finish(model.finish, maps, known, seen.told)
-    return lower(finished, model.caution) if model.caution and seen.told != BY_DEPTH else finished
+    return finish(model.finish, maps, known, seen.told)
 
 
 def _room(desk: Desk, object_id: int, run: Run, window: Window, sight: Sight, position: int) -> Bool | None:

@@ -3,7 +3,6 @@
 Without depth, what stands in front is a guess (``front.py``), and things that nothing hides grow by what is half likely
 everywhere. What is really hidden is known for sure at least for a moment. So a part that is added to the visible mask
 has to be sure, or to lie where a part that is sure lies a few frames away: hysteresis (Canny 1986) in space and time.
-And all is taken to be a little less likely than the network says, which was taught to find what is hidden.
 """
 
 from __future__ import annotations
@@ -25,12 +24,6 @@ REACH = (
     3  # frames before and after in which a sure part speaks for others; boxes that follow the object hold them still
 )
 STRONGEST = 0.2  # of a part's pixels, those that have to be sure
-
-
-def lower(soft: F32, by: float) -> F32:
-    """Probabilities in [0, 1] with ``by`` taken off their logits; 0 and 1 stay."""
-    kept = soft * np.float32(np.exp(-by))
-    return np.asarray(kept / (1 - soft + kept), np.float32)
 
 
 def settle(frames: Iterable[tuple[T, F32, Bool]], level: float, sure: float) -> Iterator[tuple[T, F32]]:
