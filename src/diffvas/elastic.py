@@ -81,10 +81,7 @@ def warp(images: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
 
 
 def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
-    """(..., h, w) blurred by a Gaussian, 0 beyond the borders.
-
-    As products with matrices, which for images of this size take a third of the time of convolutions.
-    """
+    """(..., h, w) blurred by a Gaussian, 0 beyond the borders; as products with matrices, since images are small."""
     return _gaussian(images.shape[-2], sigma) @ images @ _gaussian(images.shape[-1], sigma)
 
 
