@@ -110,12 +110,12 @@ def votes(modal: Bool, free: Bool | F32 | None, inside: Bool | None = None) -> M
     weights, single = np.zeros((len(there), len(there))), {}
     for source, fits in find_fits(there, absent).items():
         over = _lay_over(there, absent, source, fits, bent=free is not None)
-        for target, seen, unseen, fit in zip(fits, *over, strict=True):
+        for target, seen, unseen, iou in zip(fits, *over, strict=True):
             trust = TRUST if free is None else TRUST_BENT
-            weight = weights[target, source] = np.exp(-abs(source - target) / PACE + trust * (fit - 1))
+            weight = weights[target, source] = np.exp(-abs(source - target) / PACE + trust * (iou - 1))
             agree[target] += weight * seen
             known[target] += weight * (seen + unseen)
-            single[target, source] = (fit * (seen - unseen)).astype(np.float16)
+            single[target, source] = (iou * (seen - unseen)).astype(np.float16)
     singly = np.zeros((len(there), SINGLY, *there.shape[1:]), np.float32)
     for target, says in enumerate(weights * there.sum((1, 2))):
         for place, source in enumerate(_one_by_one(target, says)):
@@ -127,21 +127,20 @@ def _lay_over(
     there: F32, absent: F32, source: int, fits: dict[int, Fit], bent: bool
 ) -> tuple[F32, F32, NDArray[np.float64]]:
     """(N, h, w) each: where frame ``source`` sees the object and where it does not, as that lies over N frames; and
-    (N,), how well it does.
+    (N,), the IoU of what both know.
 
     Args:
         there, absent: see :func:`find_fits`. fits: by frame. bent: elastically where they do not meet.
     """
     seen, unseen = (np.stack([lay(image[source], fit) for fit in fits.values()]) for image in (there, absent))
-    iou = np.array([fit.iou for fit in fits.values()])
     if not bent:
-        return seen, unseen, iou
+        return seen, unseen, np.array([fit.iou for fit in fits.values()])
     targets = list(fits)
     yes, no = there[targets], absent[targets]
     seen, unseen = (x.numpy() for x in bend(*(torch.from_numpy(x) for x in (seen, unseen, yes, no))))
     both, apart = (seen * yes).sum((1, 2)), (seen * no + unseen * yes).sum((1, 2))
     calm = CALM * (max(there.shape[1:]) / GRID) ** 2
-    return seen, unseen, np.where(iou == 1, 1, (both + calm / 2) / (both + apart + calm))
+    return seen, unseen, np.where(np.array(targets) == source, 1, (both + calm / 2) / (both + apart + calm))
 
 
 def _one_by_one(target: int, says: NDArray[np.float64]) -> list[int]:
