@@ -13,8 +13,8 @@ from functools import lru_cache
 import torch
 from torch.nn import functional as F
 
-# chosen on scenes of the validation split by the score of the votes alone (``shape_memory``), which
-# ``diffvas eval scenes`` prints; flat around these values. All lengths are pixels of the grid.
+# chosen on scenes of the validation split by the score of the votes alone (``shape_memory``), which with depth
+# ``diffvas eval scenes`` prints. All lengths are pixels of the grid.
 GRID = 48  # pixels of the longer side at which shifts are sought
 PLAN = ((1.5, 8.0, 3), (0.5, 3.0, 8))  # how far masks are blurred, how far a window reaches (sigmas), and how often
 SMOOTH = 2.0  # of the field after every step (sigma)
