@@ -93,7 +93,7 @@ def in_grey(memory: Memory, modal: Bool, free: Bool | F32 | None, inside: Bool |
     return np.asarray(np.where(modal, 1.0, HINT * share), np.float32)
 
 
-def votes(modal: Bool, free: Bool | F32 | None, inside: Bool | None = None) -> Memory:
+def votes(modal: Bool, free: Bool | F32 | None, inside: Bool | None = None, *, bent: bool = True) -> Memory:
     """What all frames say of each one.
 
     Args:
@@ -101,7 +101,9 @@ def votes(modal: Bool, free: Bool | F32 | None, inside: Bool | None = None) -> M
         free: (T, h, w), where something at least as near as the object is seen: bool by depth
             (``order.may_be_hidden``), float32 in [0, 1] where it is told how likely that is (``front.py``); None where
             nothing tells. inside: (T, h, w) bool, what is in the frame; None = all of it.
+        bent: also elastically, where something tells.
     """
+    bent = bent and free is not None
     there = modal.astype(np.float32)
     absent = (1 - there) * (BLIND if free is None else 1 - free.astype(np.float32))
     if inside is not None:
@@ -109,9 +111,9 @@ def votes(modal: Bool, free: Bool | F32 | None, inside: Bool | None = None) -> M
     agree, known = np.zeros_like(there), np.zeros_like(there)
     weights, single = np.zeros((len(there), len(there))), {}
     for source, fits in find_fits(there, absent).items():
-        over = _lay_over(there, absent, source, fits, bent=free is not None)
+        over = _lay_over(there, absent, source, fits, bent=bent)
         for target, seen, unseen, iou in zip(fits, *over, strict=True):
-            trust = TRUST if free is None else TRUST_BENT
+            trust = TRUST_BENT if bent else TRUST
             weight = weights[target, source] = np.exp(-abs(source - target) / PACE + trust * (iou - 1))
             agree[target] += weight * seen
             known[target] += weight * (seen + unseen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from diffvas.diffusion import conditioning
 from diffvas.focus import Boxes, crop_each
 from diffvas.metrics import FrameScores, StrictScore, bootstrap_interval, convex_hull_masks, strict_frames
 from diffvas.order import may_be_hidden
-from diffvas.pipelines.completion import amodal_frames, as_seen, cut_each
+from diffvas.pipelines.completion import amodal_frames, as_seen, cut_each, look_at
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.sight import Seen
 from diffvas.shape_memory import HINT
@@ -112,10 +112,10 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
     }
     if model is None:
         return results
-    boxes = model.look_at(case.modal)
     for depth_name in plan.depths:
         room, halo = None, model.halo if depth_name == "none" else 0.0
         depth = case.depth if depth_name == "given" else None
+        boxes = look_at(model, case.modal, depth, case.frames_u8)
         seen = as_seen(model, boxes, case.modal, depth, case.frames_u8)
         if depth_name == "given":
             behind = may_be_hidden(case.depth, case.modal)
@@ -123,7 +123,12 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
             results[Row(HULL_BEHIND)] = Result(strict_frames(hull, case.amodal, case.modal), float("nan"))
             room = behind if model.depth_rule else None
         if model.memory:
-            told = cut_each(boxes, replace(seen, front=None).recalled, VOTE_LEVEL * HINT, case.modal, room, halo=halo)
+            # a network is asked where to look if there is no depth: votes without one are asked around what is visible
+            around, says = boxes, seen
+            if depth is None:
+                around = model.look_at(case.modal)
+                says = as_seen(model, around, case.modal, None)
+            told = cut_each(around, says.recalled, VOTE_LEVEL * HINT, case.modal, room, halo=halo)
             results[Row(VOTES, depth_name)] = Result(strict_frames(told, case.amodal, case.modal), float("nan"))
         if plan.ceiling:
             for name, soft in best_masks(model, boxes, case).items():

@@ -15,7 +15,7 @@ from diffvas.methods.base import HEAD, Answer, Budget, ObjectInput, Progress, di
 from diffvas.methods.fit import Examples, Trainable
 from diffvas.methods.latents import STAGE, LatentOptions, fit_latents, latent_config, write_stage
 from diffvas.order import may_be_hidden
-from diffvas.pipelines.completion import Meter, Plan, as_seen, cut_each, soft_masks
+from diffvas.pipelines.completion import Meter, Plan, as_seen, cut_each, look_at, soft_masks
 from diffvas.pipelines.loading import CompletionModel, load_pipelines, stage_folders
 from diffvas.pipelines.uncertainty import sample_levels
 
@@ -58,8 +58,8 @@ class Ours(Trainable):
             return Answer.nothing(clip)
         model, depth = self.model, clip.depth
         plan = Plan.of(model, samples, clip.seed(seed))
-        boxes = model.look_at(clip.modal)
         frames = clip.frames_u8 if depth is None and model.front is not None else None
+        boxes = look_at(model, clip.modal, depth, frames)
         seen = as_seen(model, boxes, clip.modal, depth, frames)
         soft = soft_masks(model, seen, 1, plan, Meter(None, 1, plan))
         room = None

@@ -9,17 +9,16 @@ from functools import partial
 import numpy as np
 import torch
 
-from diffvas.diffusion.pixel_net import PixelNet
-from diffvas.pipelines.desk import Desk, Estimate, Reader, every_frame
+from diffvas.pipelines.desk import Desk, Estimate, Reader, every_frame, see_window
 from diffvas.pipelines.doubt import REACH, settle
 from diffvas.pipelines.drawing import decode_windows, draw_latents
 from diffvas.pipelines.finish import finish
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.pixels import cut_masks
-from diffvas.pipelines.sight import Seen, Sight, look
+from diffvas.pipelines.sight import Seen, Sight
 from diffvas.pipelines.uncertainty import Medoid, expected_iou, mean_shape
 from diffvas.pipelines.windows import Run, Window, most_inside
-from diffvas.types import F32, U8, Bool
+from diffvas.types import F32, Bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +50,7 @@ def object_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[MaskFra
 
 def soft_masks(desk: Desk, object_id: int, first: int = 0) -> Iterator[Estimate]:
     """What stage 1 says of every frame that it sees, from position ``first`` or before it on."""
-    reader = Reader(desk, object_id, "amodal") if desk.tells_by_colour else None
+    reader = Reader(desk, object_id, "amodal", desk.runs[object_id]) if desk.tells_by_colour else None
     for number, run in enumerate(desk.runs[object_id]):
         if run.stop > first:
             yield from _settled(desk, _soft_run(desk, object_id, number, max(first - REACH, 0), reader))
@@ -79,15 +78,7 @@ def _soft_run(
 
     def see(window: Window) -> Sight:
         if window.number not in sights:
-            frames = desk.timeline.at[window.frames].tolist()
-            boxes = [run.box(position) for position in window.frames.tolist()]
-
-            def colours() -> tuple[PixelNet, U8]:
-                assert reader is not None and desk.model.front is not None
-                return desk.model.front, np.stack(reader.read(number, window))
-
-            by_colour = colours if reader is not None else None
-            sights[window.number] = look(desk.material, object_id, frames, boxes, desk.size, ordered, by_colour)
+            sights[window.number] = see_window(desk, object_id, run, window, reader, number, ordered=ordered)
         return sights[window.number]
 
     def draw(window: Window) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from diffvas import arrays
 from diffvas.diffusion.sampling import Sampling
-from diffvas.focus import Boxes, crop_each
+from diffvas.focus import Box, Boxes, crop_each
 from diffvas.pipelines.amodal import object_masks, sharpen
 from diffvas.pipelines.content import object_content
 from diffvas.pipelines.desk import Desk
@@ -23,7 +24,7 @@ from diffvas.pipelines.drawing import Guard, Meter, Plan, Progress, Shelf, decod
 from diffvas.pipelines.drawing import window_generator as window_generator  # re-exported, as are those below
 from diffvas.pipelines.front import RIM, wide_size
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
-from diffvas.pipelines.material import MOST_MARGIN, Material, of_arrays
+from diffvas.pipelines.material import MOST_MARGIN, ArrayTrack, Material, of_arrays
 from diffvas.pipelines.pixels import cut_coverage, in_view
 from diffvas.pipelines.pixels import cut_each as cut_each
 from diffvas.pipelines.pixels import cut_masks as cut_masks
@@ -176,6 +177,25 @@ def _decode_all(
 ) -> list[Array]:
     windows = plain_windows(in_view(modal), model.frames)
     return [maps for _, maps in decode_windows(windows, (0, len(modal)), int(chunk), draw, decode)]
+
+
+def look_at(model: CompletionModel, modal: Array, depth: Array | None, frames_u8: Array | None = None) -> list[Box]:
+    """What both stages look at in every frame of a clip without cuts, as :func:`complete` would.
+
+    Args:
+        modal, depth, frames_u8: see :func:`as_seen`.
+    """
+    count, size = len(modal), (modal.shape[1], modal.shape[2])
+    if frames_u8 is None:
+        model = replace(model, front=None)
+    images = () if frames_u8 is None else frames_u8
+    material = Material(
+        "", 1.0, size, range(count), {1: ArrayTrack(modal)}, lambda numbers: (images[t] for t in numbers),
+        None if depth is None else depth.__getitem__,
+    )  # fmt: skip
+    timeline = plan_timeline(material.times, (), "all", model.frames)
+    desk = make_desk(model, material, timeline, Plan.of(model, 1, 0), None)
+    return [run.box(t) for run in desk.runs[1] for t in range(count)] or model.look_at(modal)
 
 
 def as_seen(
@@ -352,7 +372,7 @@ def make_desk(
     """A desk with a meter that knows how much there is to do."""
     guard = Guard(notify or partial(warnings.warn, category=RuntimeWarning, stacklevel=2))
     desk = Desk(model, material, timeline, plan, Meter(None, 0, plan), shelf or Shelf(), guard, output)
-    windows = sum(len(run.windows) for runs in desk.runs.values() for run in runs)
+    windows = sum(len(run.windows) for runs in desk.first_look.values() for run in runs)
     desk.meter = Meter(progress, windows, plan)
     return desk
 

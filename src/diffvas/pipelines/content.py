@@ -67,7 +67,7 @@ def _meet(picture: F32, detail: float | None, overall: F32 | None, frame: U8, mo
 
 def generated(desk: Desk, object_id: int, amodal: Amodal, first: int = 0) -> Iterator[Estimate]:
     """What stage 2 says of every frame that it sees, from about position ``first`` on: the object on white."""
-    reader = Reader(desk, object_id, "content")
+    reader = Reader(desk, object_id, "content", desk.runs[object_id])
     for number, run in enumerate(desk.runs[object_id]):
         if run.stop > first:
             yield from _generated_run(desk, object_id, number, amodal, first, reader)

@@ -6,7 +6,7 @@ alike; where to begin is asked for, so that a resumed job goes on where it stopp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -15,13 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from diffvas import arrays
+from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import Box
+from diffvas.pipelines.aim import whole_extents
 from diffvas.pipelines.drawing import Guard, Meter, Plan, Shelf
 from diffvas.pipelines.front import RIM, wide_size
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.material import Material
+from diffvas.pipelines.sight import Sight, look
 from diffvas.pipelines.timeline import Motion, Timeline, move
-from diffvas.pipelines.windows import Run, Window, plan_runs
+from diffvas.pipelines.windows import Run, Window, most_inside, plan_runs
 from diffvas.types import F32, U8, Bool
 
 
@@ -61,9 +64,14 @@ class Desk:
     counted: set[str] = field(default_factory=set)
 
     @cached_property
-    def runs(self) -> dict[int, list[Run]]:
-        """The windows of every object."""
+    def first_look(self) -> dict[int, list[Run]]:
+        """The windows of every object, in boxes around what is visible of it."""
         return {i: plan_object(self.model, self.material, self.timeline, i) for i in self.material.tracks}
+
+    @cached_property
+    def runs(self) -> dict[int, list[Run]]:
+        """The windows of every object, in boxes around the whole of it where the model does so."""
+        return aimed_runs(self) if self.model.aims else self.first_look
 
     @cached_property
     def glance(self) -> Glance:
@@ -114,6 +122,79 @@ def plan_object(model: CompletionModel, material: Material, timeline: Timeline, 
     everywhere = material.extents(object_id)
     look = partial(model.look_along, size=material.size)
     return plan_runs([everywhere[t] for t in timeline.at], timeline.shots, model.frames, look)
+
+
+def aimed_runs(desk: Desk) -> dict[int, list[Run]]:
+    """The windows of :attr:`Desk.first_look` in boxes that follow the whole objects; see ``aim.py``."""
+    windows = sum(len(run.windows) for runs in desk.first_look.values() for run in runs)
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        if desk.meter.progress is not None:
+            desk.meter.progress("look", done, windows)
+
+    found: dict[int, list[Run]] = {}
+    for object_id, runs in desk.first_look.items():
+        reader = Reader(desk, object_id, "amodal", runs) if desk.tells_by_colour else None
+        found[object_id] = []
+        for number, run in enumerate(runs):
+            make = partial(_aimed_boxes, desk, object_id, number, reader, tick)
+            corners, known = desk.shelf.get(f"look-{object_id}-{number:05d}", make)
+            if known:
+                tick(len(run.windows))
+            boxes = [Box(*corner) for corner in corners.long().tolist()]
+            found[object_id].append(replace(run, boxes=boxes))
+    return found
+
+
+def _aimed_boxes(
+    desk: Desk, object_id: int, number: int, reader: Reader | None, tick: Callable[[int], None]
+) -> torch.Tensor:
+    """(T, 4): the boxes around the whole object in the run ``number``."""
+    run, size = desk.first_look[object_id][number], desk.material.size
+    at = desk.timeline.at[run.start : run.stop].tolist()
+    visible = [desk.material.extents(object_id)[t] for t in at]
+    found = list(visible)
+    for window in run.windows:
+        here = slice(window.start - run.start, window.stop - run.start)
+        if any(extent is not None for extent in visible[here]):  # else its frames are of elsewhere
+            seen = see_window(desk, object_id, run, window, reader, number).seen
+            whole = whole_extents(seen, run.boxes[here], visible[here], size)
+            for position, extent in zip(range(window.start, window.stop), whole, strict=True):
+                if most_inside(run.windows, position) is window:
+                    found[position - run.start] = extent
+        tick(1)
+    boxes = desk.model.look_along(found, size)
+    return torch.tensor([(box.top, box.bottom, box.left, box.right) for box in boxes])
+
+
+def see_window(
+    desk: Desk,
+    object_id: int,
+    run: Run,
+    window: Window,
+    reader: Reader | None,
+    number: int,
+    *,
+    ordered: bool = False,
+) -> Sight:
+    """What stage 1 sees in a window of a run.
+
+    Args:
+        reader: of colours, where they tell what stands in front; ``number``: of the run, for it. ordered: also find out
+            the object's place in depth.
+    """
+    frames = desk.timeline.at[window.frames].tolist()
+    boxes = [run.box(position) for position in window.frames.tolist()]
+
+    def colours() -> tuple[PixelNet, U8]:
+        assert reader is not None and desk.model.front is not None
+        return desk.model.front, np.stack(reader.read(number, window))
+
+    by_colour = colours if reader is not None else None
+    return look(desk.material, object_id, frames, boxes, desk.size, ordered, by_colour)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -204,16 +285,15 @@ class _Colours:
 class Reader:
     """Reads a stage's frames once, in order, and keeps what windows need of them at the networks' size."""
 
-    def __init__(self, desk: Desk, object_id: int, stage: str) -> None:
-        self._desk, self._object, self._stage = desk, object_id, stage
+    def __init__(self, desk: Desk, object_id: int, stage: str, runs: Sequence[Run]) -> None:
+        self._desk, self._object, self._stage, self._runs = desk, object_id, stage, runs
         self._ahead: Iterator[tuple[int, U8]] | None = None
         self._last = -1
         self._kept: dict[tuple[int, int], U8] = {}
 
     def read(self, number: int, window: Window) -> list[U8]:
         """(h, w, 3) uint8 for each of the window's frames, of the run ``number``; windows come in order."""
-        desk = self._desk
-        runs = desk.runs[self._object]
+        desk, runs = self._desk, self._runs
         if self._ahead is None:
             spans = [range(w.start, w.stop) for run in runs for w in run.windows]
             wanted = sorted({p for span in spans for p in span if p >= window.start})
@@ -224,12 +304,13 @@ class Reader:
             for other, run in enumerate(runs):
                 if other >= number and _spans(run, self._last):
                     self._kept[other, self._last] = desk.picture(self._stage, run.box(self._last), frame)
-        inside = range(window.start, window.stop)
-        context = desk.glance.context
         return [
-            self._kept[number, p] if p in inside else context[self._stage, self._object, number, p]
+            self._kept[number, p] if window.start <= p < window.stop else self._borrowed(number, p)
             for p in window.frames.tolist()
         ]
+
+    def _borrowed(self, number: int, position: int) -> U8:
+        return self._desk.glance.context[self._stage, self._object, number, position]
 
 
 def _spans(run: Run, position: int) -> bool:

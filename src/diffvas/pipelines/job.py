@@ -123,7 +123,7 @@ def complete_video(
         source: what ``video.read_clip`` takes. masks: what ``masks.read_masks`` takes, or tracks in memory.
         out_dir: the folder to write; see the module's text for what lies beside it meanwhile.
         model, device: see ``load_pipelines``. depth: see ``perception.depth.resolve_depth``.
-        progress: called as (stage, done, of all): "depth", "amodal", "content", "write".
+        progress: called as (stage, done, of all): "depth", "look", "amodal", "content", "write".
         notify: called with a sentence where something is done otherwise than asked for; warnings where None.
 
     Raises:

@@ -87,12 +87,17 @@ class CompletionModel:
         """Where soft masks are cut."""
         return float(self.amodal.config.defaults["threshold"] if self.cut_at is None else self.cut_at)
 
+    @property
+    def aims(self) -> bool:
+        """Whether what is looked at follows the whole object, as far as other frames tell of it; see ``aim.py``."""
+        return self.memory and self.focus is not None
+
     def levels(self, samples: int) -> list[float]:
         """Where the soft mask of each sample is cut."""
         return sample_levels(self.threshold, samples, spread=self.spread)
 
     def look_along(self, extents: Sequence[Extent | None], size: tuple[int, int]) -> list[Box]:
-        """What both stages look at in every frame, for an object that is visible within ``extents``.
+        """What is looked at in every frame, around an object that lies within ``extents``.
 
         Args:
             size: (height, width) of the frames.
@@ -100,7 +105,7 @@ class CompletionModel:
         return whole_frames(len(extents), size) if self.focus is None else follow(extents, size, self.focus)
 
     def look_at(self, masks: Bool) -> list[Box]:
-        """:meth:`look_along` for an object's visible masks (T, H, W)."""
+        """:meth:`look_along` for an object's masks (T, H, W)."""
         return self.look_along([extent(mask) for mask in masks], (masks.shape[1], masks.shape[2]))
 
     def view_size(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -173,7 +173,7 @@ class _Meter:
         self.sample = 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        words = {"amodal": "whole masks", "content": "hidden content", "write": "writing", "depth": "depth"}
+        words = {"look": "looking", "amodal": "whole masks", "content": "hidden content", "write": "writing"}
         at = f"sample {self.sample + 1} of {self.samples}: " if self.samples > 1 else ""
         if stage not in self.stages:
             self.job.check(f"{words.get(stage, stage)}")
