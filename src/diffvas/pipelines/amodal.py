@@ -113,7 +113,9 @@ def _soft_run(
 
 def sharpen(model: CompletionModel, seen: Seen, frame: int, maps: F32) -> F32:
     """Soft masks (K, h, w) of a frame of a window as the model finishes them: by its network on pixels, or else mixed
-    with the votes of other frames."""
+    with the votes of other frames; nothing where it sees that the object has left the frame."""
+    if model.memory and seen.gone[frame]:
+        return np.zeros_like(maps)
     if model.finish is None:
         return seen.with_votes(maps, frame, model.votes)
     known = np.repeat(seen.known[frame : frame + 1], len(maps), 0)

@@ -26,6 +26,7 @@ from diffvas.pipelines.pixels import cut_coverage
 from diffvas.shape_memory import HINT, Memory, in_grey, votes
 from diffvas.types import F32, U8, Bool
 
+LEFT = 0.1  # of what is visible, how much must be missing beyond the frame to say that an object has left it
 STEEPNESS = 8.0  # of relative depth: an eighth of the range nearer than the object is as near as can be
 
 
@@ -100,6 +101,26 @@ class Seen:
         if not self.modal.any():
             return self.modal.astype(np.float32)
         return in_grey(self.memory, self.modal, self.free, self.inside)
+
+    @cached_property
+    def gone(self) -> Bool:
+        """(n,), in which frames nothing is visible because the object is out of the frame, not hidden in it.
+
+        What is missing of it when it was last seen, and when it is next seen, lies beyond the frame then, as far as
+        other frames know its shape.
+        """
+        visible = self.modal.any((1, 2))
+        out = np.zeros(len(visible), bool)
+        if self.inside is None or self.inside.all() or visible.all() or not visible.any():
+            return out
+        for t in np.flatnonzero(visible).tolist():
+            missing = np.where(self.modal[t], 0, self.memory.share[t])
+            beyond = missing[~self.inside[t]].sum()
+            out[t] = 2 * beyond > missing.sum() and beyond > LEFT * self.modal[t].sum()
+        at = np.flatnonzero(visible)
+        right = np.searchsorted(at, np.arange(len(visible)))
+        before, after = at[(right - 1).clip(0)], at[right.clip(0, len(at) - 1)]  # at the ends both are the one there is
+        return np.asarray(out[before] & out[after] & ~visible)
 
     @property
     def nearness(self) -> torch.Tensor | None:
