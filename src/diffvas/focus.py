@@ -25,6 +25,8 @@ T = TypeVar("T", F32, U8)
 FADE = 40.0  # frames after which a size seen once counts a third of itself
 STIFFNESS = 3.0  # of the path against bending, in the weight of one frame in full view
 INERTIA = 0.02  # of the path against moving, which keeps it from running away where nothing is seen
+# where extents are of whole objects; chosen on validation scenes by where the boxes' middles lie
+STIFFNESS_WHOLE, INERTIA_WHOLE = 2.0, 0.002
 SIZE_STIFFNESS = 8.0
 COMPLETE = 4  # a frame counts as much as what is seen of the object's largest extent, to this power
 PARTLY = 1e-3  # and this much at least
@@ -113,6 +115,7 @@ def follow(
     expand: float = 2.0,
     least: float = 0.12,
     aspect: float = 1.0,
+    shares: Sequence[float] | None = None,
 ) -> list[Box]:
     """A box around an object in every frame, with room for what is hidden of it.
 
@@ -132,10 +135,12 @@ def follow(
     sides = edges[:, 1::2] - edges[:, ::2]  # height, width
     largest = np.stack([_fade(seen, sides[:, axis], len(extents)) for axis in (0, 1)], 1)
     weights = np.zeros((len(extents), 2))
-    weights[seen] = (sides / largest[seen]) ** COMPLETE + PARTLY
+    counts = (sides / largest[seen]) ** COMPLETE if shares is None else np.asarray(shares, np.float64)[seen, None]
+    weights[seen] = counts + PARTLY
+    firm = (STIFFNESS, INERTIA) if shares is None else (STIFFNESS_WHOLE, INERTIA_WHOLE)
     centres = np.zeros((len(extents), 2))
     centres[seen] = (edges[:, ::2] + edges[:, 1::2]) / 2
-    centres = np.stack([_smooth(centres[:, axis], weights[:, axis], STIFFNESS, INERTIA) for axis in (0, 1)], 1)
+    centres = np.stack([_smooth(centres[:, axis], weights[:, axis], *firm) for axis in (0, 1)], 1)
     shape = np.array([1.0, aspect]) / min(1.0, aspect)  # (vertical, horizontal), the shorter side 1
     side = np.maximum(largest.max(1), least * min(size))
     side = np.exp(_smooth(np.log(side), np.ones(len(side)), SIZE_STIFFNESS, 0.0))

@@ -20,31 +20,29 @@ LEVEL = 0.6  # share of the votes from which a pixel is taken for a part of the 
 
 def whole_extents(
     seen: Seen, boxes: Sequence[Box], extents: Sequence[Extent | None], size: tuple[int, int]
-) -> list[Extent | None]:
-    """Per frame (top, bottom, left, right) of the whole object as other frames know it, ends exclusive; None where
-    nothing of it is visible.
+) -> tuple[list[Extent | None], list[float]]:
+    """Of the whole object as other frames know it: (top, bottom, left, right) per frame, ends exclusive, None where
+    nothing of it is visible; and which share of it is visible, in [0, 1].
 
     Args:
         seen: (T, h, w), the frames in boxes. boxes: these, in frames of ``size`` (height, width). extents: of what is
             visible, which the result holds.
     """
+    found, shares = list(extents), [float(visible is not None) for visible in extents]
     if not seen.modal.any():
-        return list(extents)
+        return found, shares
     # masks are laid over each other as they are: bending them takes most of the time, and moves outlines by little
     told = in_grey(votes(seen.modal, seen.free, seen.inside, bent=False), seen.modal, seen.free, seen.inside)
-    found: list[Extent | None] = []
-    for part, box, visible in zip(told >= LEVEL * HINT, boxes, extents, strict=True):
-        around = extent(part) if visible is not None else None
+    for t, (part, box, visible) in enumerate(zip(told >= LEVEL * HINT, boxes, extents, strict=True)):
+        around = extent(part)
         if visible is None or around is None:
-            found.append(visible)
             continue
         down, right = box.size[0] / part.shape[0], box.size[1] / part.shape[1]
-        found.append(
-            (
-                min(visible[0], max(0, round(box.top + around[0] * down))),
-                max(visible[1], min(size[0], round(box.top + around[1] * down))),
-                min(visible[2], max(0, round(box.left + around[2] * right))),
-                max(visible[3], min(size[1], round(box.left + around[3] * right))),
-            )
+        found[t] = (
+            min(visible[0], max(0, round(box.top + around[0] * down))),
+            max(visible[1], min(size[0], round(box.top + around[1] * down))),
+            min(visible[2], max(0, round(box.left + around[2] * right))),
+            max(visible[3], min(size[1], round(box.left + around[3] * right))),
         )
-    return found
+        shares[t] = float(seen.modal[t].sum() / part.sum())
+    return found, shares

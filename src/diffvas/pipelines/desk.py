@@ -156,17 +156,17 @@ def _aimed_boxes(
     run, size = desk.first_look[object_id][number], desk.material.size
     at = desk.timeline.at[run.start : run.stop].tolist()
     visible = [desk.material.extents(object_id)[t] for t in at]
-    found = list(visible)
+    found, shares = list(visible), [0.0] * len(visible)
     for window in run.windows:
         here = slice(window.start - run.start, window.stop - run.start)
         if any(extent is not None for extent in visible[here]):  # else its frames are of elsewhere
             seen = see_window(desk, object_id, run, window, reader, number).seen
             whole = whole_extents(seen, run.boxes[here], visible[here], size)
-            for position, extent in zip(range(window.start, window.stop), whole, strict=True):
+            for position, extent, share in zip(range(window.start, window.stop), *whole, strict=True):
                 if most_inside(run.windows, position) is window:
-                    found[position - run.start] = extent
+                    found[position - run.start], shares[position - run.start] = extent, share
         tick(1)
-    boxes = desk.model.look_along(found, size)
+    boxes = desk.model.look_along(found, size, shares)
     return torch.tensor([(box.top, box.bottom, box.left, box.right) for box in boxes])
 
 

@@ -96,13 +96,17 @@ class CompletionModel:
         """Where the soft mask of each sample is cut."""
         return sample_levels(self.threshold, samples, spread=self.spread)
 
-    def look_along(self, extents: Sequence[Extent | None], size: tuple[int, int]) -> list[Box]:
+    def look_along(
+        self, extents: Sequence[Extent | None], size: tuple[int, int], shares: Sequence[float] | None = None
+    ) -> list[Box]:
         """What is looked at in every frame, around an object that lies within ``extents``.
 
         Args:
-            size: (height, width) of the frames.
+            size: (height, width) of the frames. shares: see ``focus.follow``.
         """
-        return whole_frames(len(extents), size) if self.focus is None else follow(extents, size, self.focus)
+        if self.focus is None:
+            return whole_frames(len(extents), size)
+        return follow(extents, size, self.focus, shares=shares)
 
     def look_at(self, masks: Bool) -> list[Box]:
         """:meth:`look_along` for an object's masks (T, H, W)."""

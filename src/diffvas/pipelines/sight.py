@@ -109,15 +109,15 @@ class Seen:
         What is missing of it when it was last seen, and when it is next seen, lies beyond the frame then, as far as
         other frames know its shape.
         """
-        visible = self.modal.any((1, 2))
-        out = np.zeros(len(visible), bool)
-        if self.inside is None or self.inside.all() or visible.all() or not visible.any():
-            return out
-        for t in np.flatnonzero(visible).tolist():
+        visible = np.asarray(self.modal.any((1, 2)))
+        at = np.flatnonzero(visible)
+        if self.inside is None or self.inside.all() or len(at) in (0, len(visible)):
+            return np.zeros_like(visible)
+        out = np.zeros_like(visible)
+        for t in at.tolist():
             missing = np.where(self.modal[t], 0, self.memory.share[t])
             beyond = missing[~self.inside[t]].sum()
             out[t] = 2 * beyond > missing.sum() and beyond > LEFT * self.modal[t].sum()
-        at = np.flatnonzero(visible)
         right = np.searchsorted(at, np.arange(len(visible)))
         before, after = at[(right - 1).clip(0)], at[right.clip(0, len(at) - 1)]  # at the ends both are the one there is
         return np.asarray(out[before] & out[after] & ~visible)
