@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 from diffvas.bench import evaluate
 from diffvas.cli import main
 from diffvas.pipelines import loading
+from diffvas.pipelines.sight import Seen
 from diffvas.world.storage import write_scene_clip
 from factories import make_scene, tiny_model
 
@@ -84,6 +86,30 @@ def test_scenes_from_files_to_figures(scenes: Path, model: None, capsys: pytest.
     assert [case["case"] for case in report["cases"]] == ["one/1", "two/1"]
     assert report["settings"]["decoding"] == ["1x1", "1x2"] and report["settings"]["thresholds"] == [0.5, 0.4]
     assert report["content"][0]["clips"] == 2
+
+
+def test_frames_without_the_object_in_sight(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the last frame the ball is hidden by a plate that grows; in the first it is not there."""
+    scene = make_scene("one")
+    ids, masks = scene.instance_ids.copy(), scene.amodal_masks.copy()
+    ids[-1], masks[1, -1] = 2, True
+    ids[0][ids[0] == 1], masks[0, 0] = 0, False
+    write_scene_clip(scenes / "one.npz", dataclasses.replace(scene, instance_ids=ids, amodal_masks=masks))
+    (scenes / "two.npz").unlink()
+    knowing = dataclasses.replace(tiny_model(), memory=True)
+    monkeypatch.setattr(loading, "load_pipelines", lambda name, device: knowing)
+    taken = np.array([True, False, False, False, False])
+    monkeypatch.setattr(Seen, "gone", property(lambda seen: taken))
+    target = scenes.parent / "report.json"
+    arguments = ["--objects-per-clip", "1", "--depth", "given", "--json", str(target)]
+    assert main.main(["eval", "scenes", str(scenes), *arguments]) == 0
+    told = "in 1 of 1 frames without any of the object, and in 0 of 1 in which it is hidden"
+    assert told in capsys.readouterr().out
+    lines = {line["method"]: line for line in json.loads(target.read_text(encoding="utf-8"))["masks"]}
+    assert lines["1x1"]["out_of_sight"] == {"hidden": 1, "hidden_taken": 0, "gone": 1, "gone_taken": 1}
+    assert "out_of_sight" not in lines["modal"]
 
 
 def test_overlay_from_files_to_figures(silhouette: Path, model: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from diffvas.pipelines.completion import amodal_frames, as_seen, cut_each, look_
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.sight import Seen
 from diffvas.shape_memory import HINT
+from diffvas.types import Bool
 
 Array = np.ndarray
 MODAL, HULL = "modal", "convex hull"
@@ -69,12 +70,38 @@ class Row:
     threshold: float | None = None
 
 
+@dataclass(frozen=True)
+class OutOfSight:
+    """Frames in which an object is not visible, and in how many of them a model takes it to have left the frame.
+
+    Attributes:
+        hidden, hidden_taken: it is hidden in the frame. gone, gone_taken: no part of it is in the frame.
+    """
+
+    hidden: int = 0
+    hidden_taken: int = 0
+    gone: int = 0
+    gone_taken: int = 0
+
+    @classmethod
+    def count(cls, case: Case, taken: Bool) -> OutOfSight:
+        """Of one case; ``taken``: (T,), what the model says."""
+        away, there = ~case.modal.any((1, 2)), case.amodal.any((1, 2))
+        parts = (away & there, away & there & taken, away & ~there, away & ~there & taken)
+        return cls(*(int(part.sum()) for part in parts))
+
+    def __add__(self, other: OutOfSight) -> OutOfSight:
+        return OutOfSight(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One row's score on one case, and the seconds it took (nan for what takes none)."""
+    """One row's score on one case, the seconds it took (nan for what takes none), and for models with a memory what
+    they say of frames in which the object is not visible."""
 
     scores: FrameScores
     seconds: float
+    sight: OutOfSight | None = None
 
 
 def decode_samples(
@@ -135,6 +162,7 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
                 masks = cut_each(boxes, soft, 0.5, case.modal, room)
                 scores = strict_frames(masks, case.amodal, case.modal)
                 results[Row(name, depth_name)] = Result(scores, float("nan"))
+        sight = OutOfSight.count(case, seen.gone) if model.memory else None
         for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
             group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]
             counts = [d.samples for d in group]
@@ -145,7 +173,7 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
                     masks = cut_each(boxes, mean, threshold, case.modal, room, halo=halo)
                     scores = strict_frames(masks, case.amodal, case.modal)
                     row = Row(str(decoding), depth_name, threshold)
-                    results[row] = Result(scores, seconds[decoding.samples])
+                    results[row] = Result(scores, seconds[decoding.samples], sight)
     return results
 
 
@@ -186,7 +214,7 @@ class MaskBoard:
         for row, results in self.results.items():
             picked = [results[i] for i in chosen]
             hull = [self.results[Row(HULL)][i].scores for i in chosen]
-            line = {"method": row.method, "depth": row.depth, "threshold": row.threshold}
+            line: dict[str, Any] = {"method": row.method, "depth": row.depth, "threshold": row.threshold}
             line |= StrictScore([r.scores for r in picked]).compute(resamples=1)
             every = [r.scores.iou for r in picked]
             hidden = [r.scores.iou_occ[r.scores.counted] for r in picked]
@@ -195,6 +223,9 @@ class MaskBoard:
                 line |= self._interval(name, values, chosen)
             line["gain"] = float(np.concatenate(gains).mean()) if any(map(len, gains)) else float("nan")
             line["seconds"] = float(np.mean([r.seconds for r in picked])) if picked else float("nan")
+            sights = [r.sight for r in picked if r.sight is not None]
+            if sights:
+                line["out_of_sight"] = asdict(sum(sights, OutOfSight()))
             lines.append(line)
         return lines
 

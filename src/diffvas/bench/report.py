@@ -53,6 +53,14 @@ def mask_table(lines: list[dict[str, Any]], title: str) -> Table:
     return table
 
 
+def sight_line(depth: str, sight: dict[str, int]) -> str:
+    """What a model says of frames in which the object is not visible; see ``evaluate.OutOfSight``."""
+    return (
+        f"not visible, depth {depth}: taken to have left the frame in {sight['gone_taken']} of {sight['gone']} frames "
+        f"without any of the object, and in {sight['hidden_taken']} of {sight['hidden']} in which it is hidden"
+    )
+
+
 def threshold_table(lines: list[dict[str, Any]], title: str) -> Table:
     """mIoU / mIoU_occ of every decoding at every threshold; the best mIoU_occ (else mIoU) of a row has a star."""
     thresholds = sorted({line["threshold"] for line in lines if line["threshold"] is not None})

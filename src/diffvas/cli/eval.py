@@ -212,6 +212,9 @@ def _print_tables(args: argparse.Namespace, plan: MaskPlan, masks: MaskBoard, co
     if masks.names:
         lines = masks.summary()
         console.print(report.mask_table(main_rows(lines), f"{args.model}: masks, %, threshold {threshold:.3g}"))
+        for depth, sight in {line["depth"]: line["out_of_sight"] for line in lines if "out_of_sight" in line}.items():
+            if sight["hidden"] or sight["gone"]:
+                console.print(report.sight_line(depth, sight))
         if len(plan.thresholds) > 1:
             console.print(report.threshold_table(lines, "mIoU / mIoU_occ by threshold, %"))
         if families := _families(masks):
