@@ -126,48 +126,49 @@ def plan_object(model: CompletionModel, material: Material, timeline: Timeline, 
 
 def aimed_runs(desk: Desk) -> dict[int, list[Run]]:
     """The windows of :attr:`Desk.first_look` in boxes that follow the whole objects; see ``aim.py``."""
-    windows = sum(len(run.windows) for runs in desk.first_look.values() for run in runs)
-    done = 0
-
-    def tick(count: int) -> None:
-        nonlocal done
-        done += count
-        if desk.meter.progress is not None:
-            desk.meter.progress("look", done, windows)
-
+    windows, done, size = (
+        sum(len(run.windows) for runs in desk.first_look.values() for run in runs),
+        0,
+        desk.material.size,
+    )
     found: dict[int, list[Run]] = {}
     for object_id, runs in desk.first_look.items():
         reader = Reader(desk, object_id, "amodal", runs) if desk.tells_by_colour else None
         found[object_id] = []
         for number, run in enumerate(runs):
-            make = partial(_aimed_boxes, desk, object_id, number, reader, tick)
-            corners, known = desk.shelf.get(f"look-{object_id}-{number:05d}", make)
-            if known:
-                tick(len(run.windows))
-            boxes = [Box(*corner) for corner in corners.long().tolist()]
-            found[object_id].append(replace(run, boxes=boxes))
+            at = desk.timeline.at[run.start : run.stop].tolist()
+            extents, shares = [desk.material.extents(object_id)[t] for t in at], [0.0] * len(at)
+            for window in run.windows:
+                look_on = partial(_look_on, desk, object_id, number, window, reader)
+                told, _ = desk.shelf.get(window_name("look", object_id, window), look_on)
+                for position, (*edges, share) in enumerate(told.tolist(), window.start):
+                    here = position - run.start
+                    if extents[here] is not None and most_inside(run.windows, position) is window:
+                        top, bottom, left, right = map(int, edges)
+                        extents[here], shares[here] = (top, bottom, left, right), share
+                done += 1
+                if desk.meter.progress is not None:
+                    desk.meter.progress("look", done, windows)
+            found[object_id].append(replace(run, boxes=desk.model.look_along(extents, size, shares)))
     return found
 
 
-def _aimed_boxes(
-    desk: Desk, object_id: int, number: int, reader: Reader | None, tick: Callable[[int], None]
-) -> torch.Tensor:
-    """(T, 4): the boxes around the whole object in the run ``number``."""
+def _look_on(desk: Desk, object_id: int, number: int, window: Window, reader: Reader | None) -> torch.Tensor:
+    """(n, 5) float32: extent of the whole object in each frame that a window stands for, and the share of it that is
+    visible; zeros where nothing is visible."""
     run, size = desk.first_look[object_id][number], desk.material.size
-    at = desk.timeline.at[run.start : run.stop].tolist()
-    visible = [desk.material.extents(object_id)[t] for t in at]
-    found, shares = list(visible), [0.0] * len(visible)
-    for window in run.windows:
-        here = slice(window.start - run.start, window.stop - run.start)
-        if any(extent is not None for extent in visible[here]):  # else its frames are of elsewhere
-            seen = see_window(desk, object_id, run, window, reader, number).seen
-            whole = whole_extents(seen, run.boxes[here], visible[here], size)
-            for position, extent, share in zip(range(window.start, window.stop), *whole, strict=True):
-                if most_inside(run.windows, position) is window:
-                    found[position - run.start], shares[position - run.start] = extent, share
-        tick(1)
-    boxes = desk.model.look_along(found, size, shares)
-    return torch.tensor([(box.top, box.bottom, box.left, box.right) for box in boxes])
+    span = range(window.start, window.stop)
+    visible = [desk.material.extents(object_id)[t] for t in desk.timeline.at[span].tolist()]
+    told = torch.zeros(len(span), 5)
+    if not any(extent is not None for extent in visible):
+        return told  # the window's frames are of elsewhere
+    see = partial(see_window, desk, object_id, run, window, reader, number)
+    seen = desk.guard(desk.model.amodal, see).seen
+    boxes = [run.box(position) for position in span]
+    for row, extent, share in zip(told, *whole_extents(seen, boxes, visible, size), strict=True):
+        if extent is not None:
+            row[:] = torch.tensor([*extent, share])
+    return told
 
 
 def see_window(
