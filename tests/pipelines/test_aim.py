@@ -62,20 +62,22 @@ def test_where_a_sliver_is_seen_the_box_is_around_the_whole() -> None:
     assert after[[6, 8]].max() < 0.75 * before[[6, 8]].min() and after[7] < before[7]
 
 
-def test_extents_hold_what_is_visible_and_end_at_the_frame() -> None:
+def test_extents_hold_what_is_visible_and_go_beyond_the_frame() -> None:
     modal, whole, depth = passing_a_wall()
     whole, modal, depth = (x[:, 30:, 12:] for x in (whole, modal, depth))  # cut off above, and in the first frames
     size = (modal.shape[1], modal.shape[2])
     visible = [extent(mask) for mask in modal]
     boxes = follow(visible, size, 1.6)
     seen = completion.as_seen(aiming(), boxes, modal, depth)
-    found, shares = whole_extents(seen, boxes, visible, size)
+    found, shares = whole_extents(seen, boxes, visible)
     assert shares[7] == 0 and 0 < shares[6] < 0.6 < shares[3] <= 1
     for here, there, mask in zip(found, visible, modal, strict=True):
         assert (here is None) == (there is None) == (not mask.any())
         if here is not None and there is not None:
-            assert 0 <= here[0] <= there[0] and there[1] <= here[1] <= size[0]
-            assert 0 <= here[2] <= there[2] and there[3] <= here[3] <= size[1]
+            assert here[0] <= there[0] and there[1] <= here[1] and here[2] <= there[2] and there[3] <= here[3]
+    first = found[0]
+    assert first is not None and visible[0] is not None
+    assert first[0] >= -2 and -4 <= first[2] <= 0 == visible[0][2]  # no frame shows what is cut off above
     sliver, true = found[6], extent(whole[6])
     assert sliver is not None and true is not None
     assert np.abs(np.subtract(sliver, true)).max() <= 3 < np.abs(np.subtract(visible[6], true)).max()
@@ -87,7 +89,7 @@ def test_nothing_seen_is_nothing_found() -> None:
     depth = np.zeros((T, H, W), np.float32)
     assert completion.look_at(model, nothing, depth) == [Box(0, H, 0, W)] * T
     seen = completion.as_seen(model, [Box(0, H, 0, W)] * T, nothing, depth)
-    assert whole_extents(seen, [Box(0, H, 0, W)] * T, [None] * T, (H, W)) == ([None] * T, [0.0] * T)
+    assert whole_extents(seen, [Box(0, H, 0, W)] * T, [None] * T) == ([None] * T, [0.0] * T)
 
 
 def test_who_does_not_aim() -> None:

@@ -156,7 +156,7 @@ def aimed_runs(desk: Desk) -> dict[int, list[Run]]:
 def _look_on(desk: Desk, object_id: int, number: int, window: Window, reader: Reader | None) -> torch.Tensor:
     """(n, 5) float32: extent of the whole object in each frame that a window stands for, and the share of it that is
     visible; zeros where nothing is visible."""
-    run, size = desk.first_look[object_id][number], desk.material.size
+    run = desk.first_look[object_id][number]
     span = range(window.start, window.stop)
     visible = [desk.material.extents(object_id)[t] for t in desk.timeline.at[span].tolist()]
     told = torch.zeros(len(span), 5)
@@ -165,7 +165,7 @@ def _look_on(desk: Desk, object_id: int, number: int, window: Window, reader: Re
     see = partial(see_window, desk, object_id, run, window, reader, number)
     seen = desk.guard(desk.model.amodal, see).seen
     boxes = [run.box(position) for position in span]
-    for row, extent, share in zip(told, *whole_extents(seen, boxes, visible, size), strict=True):
+    for row, extent, share in zip(told, *whole_extents(seen, boxes, visible), strict=True):
         if extent is not None:
             row[:] = torch.tensor([*extent, share])
     return told
