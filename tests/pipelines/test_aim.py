@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffvas.focus import Box, extent, follow
 from diffvas.pipelines import amodal, completion, sight
+from diffvas.pipelines import desk as desk_module
 from diffvas.pipelines.aim import whole_extents
 from diffvas.pipelines.drawing import Shelf
+from diffvas.pipelines.job import JobOptions, complete_video
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.material import ArrayTrack, Material
 from diffvas.types import Bool, Clip, ObjectTrack
@@ -168,3 +171,44 @@ def test_a_resumed_job_does_not_look_again(tmp_path: Path, monkeypatch: pytest.M
     again = desk_of(aiming("front", "finish"), material, shelf=Shelf(tmp_path), progress=lambda *c: told.append(c)).runs
     assert not asked and told == [("look", 1, 1)]
     assert [run.boxes for run in again[1]] == [run.boxes for run in first[1]]
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("stage", "least"), [("look", 1), ("look", 3), ("amodal", 2), ("content", 2)])
+def test_a_job_that_was_stopped_repeats_no_look(
+    stage: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on window by window, and its files are those of a job that nobody stopped."""
+    modal, _, _ = passing_a_wall()
+    (tmp_path / "clip").mkdir()
+    for t, frame in enumerate(colourful(modal).frames_u8):
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{t:05d}.png")
+    model = replace(model_with_nets(), memory=True, focus=1.6)
+    looks: list[int] = []
+    real = desk_module.whole_extents
+
+    def counting(*args: Any) -> Any:
+        looks.append(1)
+        return real(*args)
+
+    def stop(name: str, done: int, total: int) -> None:
+        if name == stage and done >= least:
+            raise StopError
+
+    def work(name: str, progress: Any = None) -> dict[str, bytes]:
+        tracks = [ObjectTrack(1, modal)]
+        options = JobOptions(model_fps="all")
+        complete_video(tmp_path / "clip", tracks, tmp_path / name, model=model, options=options, progress=progress)
+        files = sorted((tmp_path / name).rglob("*"))
+        return {str(f.relative_to(tmp_path / name)): f.read_bytes() for f in files if f.is_file()}
+
+    monkeypatch.setattr(desk_module, "whole_extents", counting)
+    expected = work("whole")
+    whole, looks[:] = len(looks), []
+    assert whole > 3
+    with pytest.raises(StopError):
+        work("out", stop)
+    assert work("out") == expected and len(looks) == whole

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ from PIL import Image
 from diffvas.cli.console import StageProgress
 from diffvas.cli.main import main
 from diffvas.export import save_completion
-from diffvas.pipelines import desk
 from diffvas.pipelines import job as job_module
 from diffvas.pipelines import partial as partial_module
 from diffvas.pipelines.completion import complete
@@ -192,29 +190,6 @@ def test_networks_on_pixels_resume_too(stage: str, least: int, tmp_path: Path) -
     with pytest.raises(StopError):
         complete_video(source, masks, tmp_path / "out", model=model_with_nets(), progress=stop_after(stage, least))
     complete_video(source, masks, tmp_path / "out", model=model_with_nets())
-    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
-
-
-@pytest.mark.parametrize(("stage", "least"), [("look", 1), ("look", 3), ("amodal", 2), ("content", 2)])
-def test_the_first_look_resumes_too(stage: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A window that was looked at before is not looked at again, and the boxes come out the same."""
-    source, masks = write_inputs(tmp_path, 20)
-    model = replace(model_with_nets(), memory=True, focus=1.6)
-    looks: list[int] = []
-    real = desk.whole_extents
-
-    def counting(*args: Any) -> Any:
-        looks.append(1)
-        return real(*args)
-
-    monkeypatch.setattr(desk, "whole_extents", counting)
-    complete_video(source, masks, tmp_path / "whole", model=model)
-    whole, looks[:] = len(looks), []
-    assert whole > 3
-    with pytest.raises(StopError):
-        complete_video(source, masks, tmp_path / "out", model=model, progress=stop_after(stage, least))
-    complete_video(source, masks, tmp_path / "out", model=model)
-    assert len(looks) == whole
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
