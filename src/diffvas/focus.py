@@ -25,8 +25,7 @@ T = TypeVar("T", F32, U8)
 FADE = 40.0  # frames after which a size seen once counts a third of itself
 STIFFNESS = 3.0  # of the path against bending, in the weight of one frame in full view
 INERTIA = 0.02  # of the path against moving, which keeps it from running away where nothing is seen
-# where extents are of whole objects; chosen on validation scenes by where the boxes' middles lie
-STIFFNESS_WHOLE, INERTIA_WHOLE = 2.0, 0.002
+STIFFNESS_WHOLE, INERTIA_WHOLE = 2.0, 0.002  # where extents are of whole objects
 SIZE_STIFFNESS = 8.0
 COMPLETE = 4  # a frame counts as much as what is seen of the object's largest extent, to this power
 PARTLY = 1e-3  # and this much at least

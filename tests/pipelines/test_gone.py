@@ -87,3 +87,14 @@ def test_nothing_is_drawn_where_it_has_left(by_depth: bool) -> None:
         results[memory] = completion.complete(clip, whole, model=one, depth=depth).objects[0].amodal_masks
     assert results[False][away].any(), "random networks draw something everywhere, or this tests nothing"
     assert not results[True][away].any() and results[True][~away].any((1, 2)).all()
+
+
+def test_with_a_margin_it_is_followed_onto_the_canvas() -> None:
+    whole = np.zeros((T, 48, 80), bool)
+    for t in range(T):
+        whole[t, 16:32, max(0, 40 - 8 * t) : max(0, 60 - 8 * t)] = True
+    away = ~whole.any((1, 2))
+    clip = Clip(np.random.default_rng(0).integers(0, 256, (*whole.shape, 3), dtype=np.uint8))
+    model = replace(model_with_nets("front", "finish"), focus=1.6, frames=T, memory=True, content=None)
+    drawn = completion.complete(clip, whole, model=model, margin=0.5).objects[0].amodal_masks
+    assert drawn[away].any(), "random networks draw something wherever they are asked"

@@ -14,8 +14,7 @@ from diffvas.pipelines.sight import Seen
 from diffvas.shape_memory import HINT, in_grey, votes
 from diffvas.types import Extent
 
-# chosen on validation scenes by the score of the finished masks; no better at 0.8, or with a third plan from the second
-LEVEL = 0.6  # share of the votes from which a pixel is taken for a part of the object
+LEVEL = 0.6  # share of the votes from which a pixel is taken for a part of the object; chosen on validation scenes
 
 
 def whole_extents(
@@ -32,7 +31,7 @@ def whole_extents(
     found, shares = list(extents), [float(visible is not None) for visible in extents]
     if not seen.modal.any():
         return found, shares
-    # masks are laid over each other as they are: bending them takes most of the time, and moves outlines by little
+    # masks are laid over each other as they are: for where a box goes, bending them would be work for little
     told = in_grey(votes(seen.modal, seen.free, seen.inside, bent=False), seen.modal, seen.free)
     for t, (part, box, visible) in enumerate(zip(told >= LEVEL * HINT, boxes, extents, strict=True)):
         around = extent(part)

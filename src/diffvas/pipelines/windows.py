@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -106,9 +107,11 @@ class Window:
 
 
 def most_inside(windows: Sequence[Window], frame: int) -> Window:
-    """The window in which a frame is farthest from the ends."""
-    held = (w for w in windows if w.start <= frame < w.stop)
-    return max(held, key=lambda w: min(frame - w.start, w.stop - 1 - frame))
+    """The window in which a frame is farthest from the ends, of windows in order."""
+    last = first = bisect_right(windows, frame, key=lambda w: w.start)
+    while first and windows[first - 1].stop > frame:
+        first -= 1
+    return max(windows[first:last], key=lambda w: min(frame - w.start, w.stop - 1 - frame))
 
 
 @dataclass(frozen=True, eq=False)
