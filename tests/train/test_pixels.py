@@ -12,13 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from diffvas.data import examples
 from diffvas.data.examples import is_held_out
 from diffvas.diffusion.pixel_net import PixelNet
+from diffvas.focus import Box
 from diffvas.pipelines import loading
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.finish import INPUTS
 from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
 from diffvas.pipelines.front import wide_size
+from diffvas.pipelines.sight import Seen
 from diffvas.train import pixel_material
 from diffvas.train.bundle import add_nets
 from diffvas.train.loop import LoopConfig
@@ -35,6 +38,7 @@ from diffvas.train.pixels import (
     train_pixels,
     unpack_bits,
 )
+from diffvas.types import Extent
 from diffvas.world.storage import write_scene_clip
 from factories import FRAMES, make_scene
 from pixel_nets import model_with_nets, random_nets
@@ -135,6 +139,34 @@ def test_frames_with_nothing_hidden_are_rare(source: str, tmp_path: Path) -> Non
         amodal, modal = (unpack_bits(rows[name][k]) for name in ("amodal", "modal"))
         hidden = (amodal & ~modal).sum((1, 2)) >= 16
         np.testing.assert_allclose(rows["weight"][k], np.where(hidden, 1, RARE))
+
+
+def test_finished_masks_are_learned_in_boxes_around_the_whole_object(
+    source: str, monkeypatch: pytest.MonkeyPatch, random_model: None
+) -> None:
+    """Other frames are said to know that the ball goes on far to the right: it then lies left in its boxes."""
+    model = replace(model_with_nets(), area=SIZE[0] * SIZE[1], memory=True, focus=1.6)
+    monkeypatch.setattr(pixel_material, "_model", lambda name: model)
+    monkeypatch.setattr(pixel_material, "choose_object", lambda scene, rng: 0)
+    monkeypatch.setattr(examples, "WHOLE_FRAME", 0.0)
+    asked: list[Seen] = []
+
+    def around(seen: Seen, boxes: list[Box], extents: list[Extent]) -> tuple[list[Extent], list[float]]:
+        asked.append(seen)
+        return [(top, bottom, left, right + 2 * (right - left)) for top, bottom, left, right in extents], [1.0] * FRAMES
+
+    monkeypatch.setattr(pixel_material, "whole_extents", around)
+    kinds = replace(config("finish", source), spoil=False, per_shard=8)
+    made = [MAKERS["finish"](kinds, [3, 0, k]) for k in range(4)]
+    times = len(asked)
+    assert times >= 4 and all(seen.front is not None for seen in asked), "asked as the pipelines would"
+    middle = [np.nonzero(unpack_bits(one["amodal"]).any((0, 1)))[0].mean() for one in made]
+    assert np.mean(middle) < 0.4 * SIZE[1]
+    monkeypatch.setattr(pixel_material, "_model", lambda name: replace(model, memory=False))
+    plain = [MAKERS["finish"](kinds, [3, 0, k]) for k in range(4)]
+    assert len(asked) == times, "a model without a memory has nobody to ask"
+    middle = [np.nonzero(unpack_bits(one["amodal"]).any((0, 1)))[0].mean() for one in plain]
+    assert abs(np.mean(middle) / SIZE[1] - 0.5) < 0.07
 
 
 class Says(torch.nn.Module):

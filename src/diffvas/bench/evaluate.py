@@ -19,7 +19,7 @@ from diffvas.order import may_be_hidden
 from diffvas.pipelines.completion import amodal_frames, as_seen, cut_each, look_at
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.sight import Seen
-from diffvas.shape_memory import HINT
+from diffvas.shape_memory import HINT, in_grey, votes
 from diffvas.types import Bool
 
 Array = np.ndarray
@@ -27,6 +27,8 @@ MODAL, HULL = "modal", "convex hull"
 HULL_BEHIND = "convex hull, only behind what is nearer"  # the rule that our masks keep with depth; see ``order.py``
 VOTES = "votes of other frames, no network"  # what models with a memory are told; see ``shape_memory.py``
 SMALL, THROUGH_VAE = "truth, at the model's size", "truth, through the VAE"  # what no better network could pass
+# plain twins, for what the memory and the boxes are worth
+RIGID, AROUND_VISIBLE = ", masks laid as they are", ", boxes around what is visible"
 VOTE_LEVEL = 0.3  # chosen on validation scenes
 DEPTHS = {"given": ("given",), "none": ("none",), "both": ("given", "none")}
 
@@ -52,6 +54,7 @@ class MaskPlan:
         decodings: of the model; those of equal steps and guidance share their samples. depths: "given" and/or "none".
         thresholds: of the soft masks; the first one is that of the main table. seed: of all draws.
         ceiling: also the truth itself as the networks could say it at best.
+        twins: also the votes without bending, and all in boxes around what is visible, for models with a memory.
     """
 
     decodings: tuple[Decoding, ...]
@@ -59,6 +62,7 @@ class MaskPlan:
     thresholds: tuple[float, ...]
     seed: int = 0
     ceiling: bool = False
+    twins: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,30 +155,42 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
             room = behind if model.depth_rule else None
         if model.memory:
             # a network is asked where to look if there is no depth: votes without one are asked around what is visible
-            around, says = boxes, seen
-            if depth is None:
-                around = model.look_at(case.modal)
-                says = as_seen(model, around, case.modal, None)
-            told = cut_each(around, says.recalled, VOTE_LEVEL * HINT, case.modal, room, halo=halo)
-            results[Row(VOTES, depth_name)] = Result(strict_frames(told, case.amodal, case.modal), float("nan"))
+            around = boxes if depth is not None else model.look_at(case.modal)
+            says = seen if depth is not None else as_seen(model, around, case.modal, None)
+            told = {VOTES: says.recalled, VOTES + RIGID: recall_rigidly(says)} if plan.twins else {VOTES: says.recalled}
+            for name, maps in told.items():
+                masks = cut_each(around, maps, VOTE_LEVEL * HINT, case.modal, room, halo=halo)
+                results[Row(name, depth_name)] = Result(strict_frames(masks, case.amodal, case.modal), float("nan"))
         if plan.ceiling:
             for name, soft in best_masks(model, boxes, case).items():
                 masks = cut_each(boxes, soft, 0.5, case.modal, room)
                 scores = strict_frames(masks, case.amodal, case.modal)
                 results[Row(name, depth_name)] = Result(scores, float("nan"))
-        sight = OutOfSight.count(case, seen.gone) if model.memory else None
-        for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
-            group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]
-            counts = [d.samples for d in group]
-            soft, seconds = decode_samples(model, seen, group[0], counts, case.seed(plan.seed))
-            for decoding in group:
-                mean = soft[: decoding.samples].mean(0)
-                for threshold in plan.thresholds:
-                    masks = cut_each(boxes, mean, threshold, case.modal, room, halo=halo)
-                    scores = strict_frames(masks, case.amodal, case.modal)
-                    row = Row(str(decoding), depth_name, threshold)
-                    results[row] = Result(scores, seconds[decoding.samples], sight)
+        views = {"": (boxes, seen)}
+        if plan.twins and model.aims:
+            around = model.look_at(case.modal)
+            views[AROUND_VISIBLE] = around, as_seen(model, around, case.modal, depth, case.frames_u8)
+        for suffix, (around, says) in views.items():
+            sight = OutOfSight.count(case, says.gone) if model.memory else None
+            for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
+                group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]
+                counts = [d.samples for d in group]
+                soft, seconds = decode_samples(model, says, group[0], counts, case.seed(plan.seed))
+                for decoding in group:
+                    mean = soft[: decoding.samples].mean(0)
+                    for threshold in plan.thresholds:
+                        masks = cut_each(around, mean, threshold, case.modal, room, halo=halo)
+                        scores = strict_frames(masks, case.amodal, case.modal)
+                        row = Row(str(decoding) + suffix, depth_name, threshold)
+                        results[row] = Result(scores, seconds[decoding.samples], sight)
     return results
+
+
+def recall_rigidly(seen: Seen) -> Array:
+    """``seen.recalled`` without bending what is laid over a frame: its plain twin."""
+    if not seen.modal.any():
+        return seen.recalled
+    return in_grey(votes(seen.modal, seen.free, seen.inside, bent=False), seen.modal, seen.free, seen.inside)
 
 
 @torch.inference_mode()

@@ -71,6 +71,9 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     )
     depths, devices = ("given", "none", "both"), ("auto", "cpu", "cuda")
     parser.add_argument("--depth", metavar="|".join(depths), type=one_of(*depths), default="given", help="[given]")
+    parser.add_argument(
+        "--twins", action="store_true", help="also votes that are not bent, and boxes around what is visible alone"
+    )
     parser.add_argument("--seed", metavar="S", type=whole_number(0, 2**63 - 1), default=0, help="of every draw [0]")
     parser.add_argument("--device", metavar="|".join(devices), type=one_of(*devices), default="auto", help="[auto]")
     parser.add_argument("--json", metavar="FILE", help="also write everything there, per case too")
@@ -153,7 +156,7 @@ def make_plan(args: argparse.Namespace, defaults: dict[str, Any]) -> MaskPlan:
     asked = args.decoding or [(int(defaults["steps"]), int(defaults["samples"]), -1.0)]
     decodings: tuple[Decoding, ...] = tuple(dict.fromkeys(Decoding(*one) for one in asked))
     thresholds = tuple(dict.fromkeys([float(defaults["threshold"]), *(args.thresholds or [])]))
-    return MaskPlan(decodings, DEPTHS[args.depth], thresholds, args.seed, getattr(args, "ceiling", False))
+    return MaskPlan(decodings, DEPTHS[args.depth], thresholds, args.seed, getattr(args, "ceiling", False), args.twins)
 
 
 def evaluate(args: argparse.Namespace, sources: list[Callable[[], list[Case]]], model: CompletionModel) -> int:

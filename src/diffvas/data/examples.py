@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,13 +12,15 @@ import numpy as np
 from diffvas import arrays
 from diffvas.data.augment import spoil_depth, spoil_mask
 from diffvas.focus import Box, crop_each, extent, follow, whole_frames
+from diffvas.types import Extent
 from diffvas.world.clip import SceneClip
 from diffvas.world.flat import flat_scene
 
 Array = np.ndarray
 FLAT_SIZE = (96, 192)  # flat scenes are drawn at this size and cropped to the object
 WHOLE_FRAME = 0.04  # share of examples that show the whole frame
-EXPAND = (1.6, 2.7)  # sides of the boxes in sides of the object; inference has 1.6
+EXPAND = (1.6, 2.7)  # sides of the boxes in sides of what is visible; inference has 1.6
+EXPAND_WHOLE = (1.45, 2.2)  # in sides of the whole object, where the boxes are planned around that
 OFF_CENTRE = 0.06  # of the box's side, at most
 HELD_OUT = 10  # per cent of the clips of a folder that are its "val" part
 
@@ -130,13 +132,38 @@ def choose_object(scene: SceneClip, rng: np.random.Generator) -> int | None:
 
 
 def random_boxes(modal: Array, size: tuple[int, int], rng: np.random.Generator) -> list[Box]:
-    """Boxes that follow the object as at inference, of another width each time and a little off; now and then the whole
-    frame."""
+    """Boxes that follow what is visible, of another width each time and a little off; now and then the whole frame."""
     frame = (modal.shape[1], modal.shape[2])
     if rng.random() < WHOLE_FRAME:
         return whole_frames(len(modal), frame)
-    expand = float(np.exp(rng.uniform(*np.log(EXPAND))))
-    boxes = follow([extent(mask) for mask in modal], frame, expand, aspect=size[1] / size[0])
+    return _random_path([extent(mask) for mask in modal], frame, size, EXPAND, rng)
+
+
+def random_boxes_around(
+    extents: Sequence[Extent | None],
+    shares: Sequence[float],
+    frame: tuple[int, int],
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> list[Box]:
+    """The same around the whole object, as at inference.
+
+    Args:
+        extents, shares: (T,), of the whole object and what share of it is visible, see ``pipelines.aim``.
+    """
+    return _random_path(extents, frame, size, EXPAND_WHOLE, rng, shares)
+
+
+def _random_path(
+    extents: Sequence[Extent | None],
+    frame: tuple[int, int],
+    size: tuple[int, int],
+    between: tuple[float, float],
+    rng: np.random.Generator,
+    shares: Sequence[float] | None = None,
+) -> list[Box]:
+    expand = float(np.exp(rng.uniform(*np.log(between))))
+    boxes = follow(extents, frame, expand, aspect=size[1] / size[0], shares=shares)
     off = rng.uniform(-OFF_CENTRE, OFF_CENTRE, 2)
     steps = [(round(off[0] * box.size[0]), round(off[1] * box.size[1])) for box in boxes]
     return [Box(b.top + y, b.bottom + y, b.left + x, b.right + x) for b, (y, x) in zip(boxes, steps, strict=True)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -14,11 +14,19 @@ import torch
 from diffvas import arrays
 from diffvas.data.augment import spoil_depth, spoil_mask
 from diffvas.data.clutter import clutter
-from diffvas.data.examples import SceneSource, choose_object, open_scenes, random_boxes, relative_depth
+from diffvas.data.examples import (
+    SceneSource,
+    choose_object,
+    open_scenes,
+    random_boxes,
+    random_boxes_around,
+    relative_depth,
+)
 from diffvas.data.occluders import paste_over, sit_on
 from diffvas.diffusion.pixel_net import PixelNet
-from diffvas.focus import Boxes, crop_each
+from diffvas.focus import Box, Boxes, crop_each, extent
 from diffvas.order import may_be_hidden
+from diffvas.pipelines.aim import whole_extents
 from diffvas.pipelines.colours import colour_input
 from diffvas.pipelines.content import Album
 from diffvas.pipelines.drawing import Key, draw_latents
@@ -88,29 +96,41 @@ def draw_objects(config: ExampleConfig, key: list[int]) -> Iterator[tuple[SceneC
     raise ValueError(f"source: no usable object in 100 scenes of {config.source}")
 
 
-def draw_pixels(config: ExampleConfig, key: list[int]) -> tuple[PixelExample, np.random.Generator]:
-    """Example ``key``, and the generator for what is drawn of it further."""
+def draw_pixels(
+    config: ExampleConfig, key: list[int], look: Callable[[PixelExample], Seen] | None = None
+) -> tuple[PixelExample, np.random.Generator]:
+    """Example ``key``, and the generator for what is drawn of it further.
+
+    Args:
+        look: what is seen of an example. Where it is given, the boxes are planned a second time, around the whole
+            object as far as that tells, as ``pipelines/aim.py`` does.
+    """
     for scene, index, rng in draw_objects(config, key):
         if config.clutter and rng.random() < config.clutter:
             scene = clutter(scene, rng)
             scene = (sit_on if rng.random() < 0.5 else paste_over)(scene, index, rng)
         elif config.source != "flat" and config.spoil and rng.random() < PASTED:
             scene = paste_over(scene, index, rng)
-        example = cut_out(scene, index, rng, config.size, config.spoil)
+        modal = scene.modal_mask(index)
+        if not modal.any():
+            continue
+        boxes = random_boxes(modal, config.size, rng)
+        example = cut_out(scene, index, boxes, rng, config.size, config.spoil)
+        if example is not None and look is not None:
+            extents, shares = whole_extents(look(example), boxes, [extent(mask) for mask in modal])
+            boxes = random_boxes_around(extents, shares, (modal.shape[1], modal.shape[2]), config.size, rng)
+            example = cut_out(scene, index, boxes, rng, config.size, config.spoil)
         if example is not None and example.modal.any(0).sum() >= LEAST_SEEN:
             return example, rng
     raise AssertionError("draw_objects ends by an error")
 
 
 def cut_out(
-    scene: SceneClip, index: int, rng: np.random.Generator, size: tuple[int, int], spoil: bool
+    scene: SceneClip, index: int, boxes: Sequence[Box], rng: np.random.Generator, size: tuple[int, int], spoil: bool
 ) -> PixelExample | None:
-    """Object ``index`` in boxes that follow it, spoilt where asked; None where it is never visible."""
+    """Object ``index`` in boxes that follow it, spoilt where asked; None where it is too small to be seen in them."""
     modal, amodal = scene.modal_mask(index), scene.amodal_masks[index]
-    if not modal.any():
-        return None
     room = may_be_hidden(relative_depth(scene.depth), modal)
-    boxes = random_boxes(modal, size, rng)
 
     def masks(full: Bool, boxes: Boxes, size: tuple[int, int]) -> Bool:
         return np.asarray(crop_each(boxes, full, size, arrays.resize_masks_area) >= 0.5)
@@ -188,15 +208,20 @@ def _front(folder: str) -> PixelNet:
     return PixelNet.load(Path(folder))
 
 
+def _seen(config: ExampleConfig, mode: int, example: PixelExample) -> Seen:
+    seen = Seen(example.modal, example.depth if mode == BY_DEPTH else None, example.inside)
+    return tell_front(_front(config.front), seen, example.rgb, example.shown) if mode == BY_COLOUR else seen
+
+
 def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
     """For ``finish``: two chunks of frames as the decoder gives them, with stage 1 as the pipelines run it: by what
     ``front`` says where there is one, else by depth or by neither."""
-    example, rng = draw_pixels(config, key)
-    mode = BY_COLOUR if config.front else int(rng.choice([BY_DEPTH, UNTOLD], p=[DEPTH_SHARE, 1 - DEPTH_SHARE]))
-    seen = Seen(example.modal, example.depth if mode == BY_DEPTH else None, example.inside)
-    if mode == BY_COLOUR:
-        seen = tell_front(_front(config.front), seen, example.rgb, example.shown)
     model = _model(config.model)
+    told = np.random.default_rng([*key, 1]).choice([BY_DEPTH, UNTOLD], p=[DEPTH_SHARE, 1 - DEPTH_SHARE])
+    mode = BY_COLOUR if config.front else int(told)
+    look_on = partial(_seen, config, mode)
+    example, rng = draw_pixels(config, key, look_on if model.aims else None)
+    seen = look_on(example)
     weight = example.weight.numpy()
     chunk = min(int(model.amodal.config.defaults["decode_chunk"]), len(weight))
     starts = np.arange(0, len(weight) - chunk + 1, chunk)

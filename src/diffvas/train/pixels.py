@@ -27,9 +27,11 @@ from torch.nn import functional as F
 
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
+from diffvas.pipelines.finish import BY_COLOUR
 from diffvas.pipelines.finish import INPUTS as FINISH_INPUTS
 from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
 from diffvas.pipelines.front import SIDEWAYS, front_input, surround
+from diffvas.train import jitter
 from diffvas.train.cache import find_shards
 from diffvas.train.checkpoints import differences, replace_folder, write_whole
 from diffvas.train.loop import Batch, LoopConfig, Objective, Report, report_lines, resolved, train
@@ -126,7 +128,7 @@ class PreparedFrames:
         folders: of prepared examples; weights: how often each is drawn (empty: equally).
         clips, frames: examples of a batch, and frames of each. look: turns an example's tensors (T, ...) and frame
             numbers into what the loss needs, rows of frames. sideways: channels of "x" that change their sign where the
-            picture is mirrored.
+            picture is mirrored. vary: changes a batch at random, in ways that leave it true.
     """
 
     def __init__(
@@ -138,8 +140,9 @@ class PreparedFrames:
         seed: int,
         look: Callable[[dict[str, torch.Tensor], np.ndarray], Batch],
         sideways: Sequence[int] = (),
+        vary: Callable[[Batch, np.random.Generator], Batch] | None = None,
     ) -> None:
-        self.sideways = list(sideways)
+        self.sideways, self.vary = list(sideways), vary
         self.shards = [find_shards(folder) for folder in folders]
         total = sum(weights) if weights else len(folders)
         self.weights = [w / total for w in weights] if weights else [1 / total] * len(folders)
@@ -165,12 +168,18 @@ class PreparedFrames:
                 value[flip] = value[flip].flip(-1)
         for channel in self.sideways:
             batch["x"][flip, channel] *= -1
-        return batch
+        return batch if self.vary is None else self.vary(batch, rng)
 
     def _frames(self, clip: dict[str, torch.Tensor], rng: np.random.Generator) -> np.ndarray:
         weight = clip["weight"].numpy().astype(np.float64)
+        if "mode" in clip and int(clip["mode"]) == BY_COLOUR:
+            weight = np.maximum(weight, PLAIN)
         count = min(self.frames, int((weight > 0).sum()))
         return np.sort(rng.choice(len(weight), count, replace=False, p=weight / weight.sum()))
+
+
+PLAIN = 0.4  # how often frames in which nothing is hidden are drawn at least, beside the others, where there is no
+# depth: that nothing is hidden has to be learned there
 
 
 def unpack_bits(bits: torch.Tensor) -> np.ndarray:
@@ -221,6 +230,26 @@ def look_finish(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
     x = F.pad(x, (0, 0, 0, 0, 0, FINISH_INPUTS - x.shape[1]))  # colours, which are kept only where they are told
     truth = np.stack([unpack_bits(clip[name])[at] for name in ("amodal", "modal")], 1)
     return {"x": x, "truth": torch.from_numpy(truth).float(), "mode": clip["mode"].expand(len(at)).clone()}
+
+
+ON_OFF = (1, 5, 6)  # channels that the pipelines fill with yes or no: visible, room by depth, in the frame
+VISIBLE, ROOM, INSIDE = ON_OFF
+
+
+def vary_finish(batch: Batch, rng: np.random.Generator) -> Batch:
+    """The frames warped, each in its own way; what comes from beyond them is not in the frame, and does not count."""
+    x, truth = batch["x"], batch["truth"]
+    maps = jitter.random_warps(len(x), rng)
+    there = jitter.within((x.shape[2], x.shape[3]), maps)
+    x, truth = jitter.warp(x, maps), jitter.warp(truth, maps)
+    told = batch["mode"] == BY_COLOUR  # how likely there is room, not whether
+    for channel in ON_OFF:
+        rows = ~told if channel == ROOM else torch.ones_like(told)
+        x[rows, channel] = torch.where(x[rows, channel] > 0, 1.0, -1.0)
+    for channel in (VISIBLE, INSIDE):
+        x[:, channel][~there] = -1
+    truth = torch.stack([truth[:, 0] >= 0.5, (x[:, VISIBLE] > 0) | ~there], 1).float()
+    return {**batch, "x": x, "truth": truth}
 
 
 def finish_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
@@ -274,8 +303,8 @@ def colours_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, float]
 
 @dataclass(frozen=True)
 class Recipe:
-    """One of the networks: channels in and out, widths of its levels, what is taken of an example, the loss, and the
-    channels in that change their sign where a picture is mirrored."""
+    """One of the networks: channels in and out, widths of its levels, what is taken of an example, the loss, the
+    channels in that change their sign where a picture is mirrored, and how batches are varied."""
 
     inputs: int
     outputs: int
@@ -283,6 +312,7 @@ class Recipe:
     look: Callable[[dict[str, torch.Tensor], np.ndarray], Batch]
     loss: Callable[[Any, Batch], tuple[torch.Tensor, dict[str, float]]]
     sideways: tuple[int, ...] = ()
+    vary: Callable[[Batch, np.random.Generator], Batch] | None = None
 
     def new(self) -> PixelNet:
         """The network with random weights."""
@@ -291,7 +321,7 @@ class Recipe:
 
 RECIPES = {
     "front": Recipe(FRONT_INPUTS, 1, (40, 56, 80), look_front, front_loss, SIDEWAYS),
-    "finish": Recipe(FINISH_INPUTS, 1, (48, 64, 96), look_finish, finish_loss),
+    "finish": Recipe(FINISH_INPUTS, 1, (48, 64, 96), look_finish, finish_loss, vary=vary_finish),
     "colours": Recipe(COLOUR_INPUTS, 3, (40, 56, 80), look_colours, colours_loss),
 }
 
@@ -330,7 +360,7 @@ def train_pixels(
         if known.inputs > recipe.inputs:
             raise ValueError(f"start: expected a network with {recipe.inputs} channels in at most, got {known.inputs}")
         model = known.widened(recipe.inputs).train()
-    source = PreparedFrames(data, weights, clips, frames, config.seed, recipe.look, recipe.sideways)
+    source = PreparedFrames(data, weights, clips, frames, config.seed, recipe.look, recipe.sideways, recipe.vary)
     extra: dict[str, Any] = {"preset": net, "data": [str(d) for d in data], "clips": clips, "frames": frames}
 
     def keep(step: int, average: dict[str, torch.Tensor]) -> None:
