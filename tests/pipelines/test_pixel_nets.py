@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffvas.focus import whole_frames
 from diffvas.pipelines import amodal, completion, content, sight
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.colours import colour_input, touch_up
@@ -52,8 +53,9 @@ def moving() -> tuple[np.ndarray, np.ndarray]:
 def test_what_front_sees() -> None:
     rgb, modal = moving()
     recalled, inside = modal.astype(np.float32) * 0.5, np.ones_like(modal)
-    x = front_input(rgb, modal, recalled, inside).numpy()
-    assert x.shape == (T, 26, H, W) and x.dtype == np.float32 and -1 <= x.min() and x.max() <= 1
+    passed = np.where(modal, 0, np.linspace(0, 1, W, dtype=np.float32))
+    x = front_input(rgb, modal, recalled, inside, passed).numpy()
+    assert x.shape == (T, 27, H, W) and x.dtype == np.float32 and -1 <= x.min() and x.max() <= 1
     colours = rgb.transpose(0, 3, 1, 2) / 127.5 - 1
     places = {0: 0, 4: -AWAY[0], 8: AWAY[0], 14: -AWAY[1], 18: AWAY[1]}
     for t in (0, 6, T - 1):
@@ -63,7 +65,9 @@ def test_what_front_sees() -> None:
             np.testing.assert_array_equal(x[t, first + 3] > 0, modal[then])
     np.testing.assert_allclose(x[:, 12], 2 * recalled - 1)
     assert (x[:, 13] == 1).all()
-    np.testing.assert_array_equal(front_input(rgb, modal, recalled, inside, np.array([6, 2])).numpy(), x[[6, 2]])
+    np.testing.assert_allclose(x[:, 26], 2 * passed - 1)
+    some = front_input(rgb, modal, recalled, inside, passed, np.array([6, 2])).numpy()
+    np.testing.assert_array_equal(some, x[[6, 2]])
 
 
 def test_front_sees_a_rim_and_speaks_of_the_middle() -> None:
@@ -73,16 +77,17 @@ def test_front_sees_a_rim_and_speaks_of_the_middle() -> None:
     wide, shown = np.zeros((T, *size, 3), np.uint8), np.zeros((T, *size), bool)
     middle(wide, (H, W))[:] = rgb
     middle(shown, (H, W))[:] = True
-    x = front_input(wide, modal, modal.astype(np.float32), shown).numpy()
-    assert x.shape == (T, 26, *size)
+    boxes = whole_frames(T, size)
+    x = front_input(wide, modal, modal.astype(np.float32), shown, np.zeros(shown.shape, np.float32)).numpy()
+    assert x.shape == (T, 27, *size)
     np.testing.assert_array_equal(x[:, 3, 8:-8, 8:-8] > 0, modal)
     assert (x[:, [3, 12, 13], :8] == -1).all() and (x[:, [3, 12, 13], :, -8:] == -1).all()
     net, recalled = random_nets()["front"], modal.astype(np.float32)
-    told = in_front(net, wide, modal, recalled, shown)
+    told = in_front(net, wide, modal, recalled, shown, boxes)
     assert told.shape == modal.shape
     bright = wide.copy()
     bright[:, :4] = 255
-    assert np.abs(in_front(net, bright, modal, recalled, shown) - told).max() > 1e-5
+    assert np.abs(in_front(net, bright, modal, recalled, shown, boxes) - told).max() > 1e-5
 
 
 def test_front_sees_what_moves_against_the_object() -> None:
@@ -105,14 +110,14 @@ def test_front_sees_what_moves_against_the_object() -> None:
     np.testing.assert_allclose(on, 0, atol=0.05)
     turned = motion(np.ascontiguousarray(rgb[:, :, ::-1]), np.ascontiguousarray(modal[:, :, ::-1]), at)[..., ::-1]
     for channel in range(4):
-        sign = -1 if INPUTS_FRONT - 4 + channel in SIDEWAYS else 1
+        sign = -1 if 22 + channel in SIDEWAYS else 1
         np.testing.assert_allclose(turned[1, channel, 32:44, 16:48], sign * flow[1, channel, 32:44, 16:48], atol=0.1)
 
 
 def test_front_is_a_probability_and_takes_the_place_of_depth() -> None:
     rgb, modal = moving()
     seen = Seen(modal, None)
-    told = tell_front(random_nets()["front"], seen, rgb, np.ones_like(modal))
+    told = tell_front(random_nets()["front"], seen, rgb, np.ones_like(modal), whole_frames(T, (H, W)))
     assert told.front is not None and told.front.shape == modal.shape
     assert 0 <= told.front.min() and told.front.max() <= 1 and np.ptp(told.front) > 0
     assert (seen.told, told.told, Seen(modal, np.zeros(modal.shape, np.float32)).told) == (UNTOLD, BY_COLOUR, BY_DEPTH)
@@ -120,7 +125,7 @@ def test_front_is_a_probability_and_takes_the_place_of_depth() -> None:
     assert seen.nearness is None and told.nearness is not None and told.nearness.shape == (T, 3, H, W)
     layers = pseudo_depth(told.front, modal)
     assert (layers[modal] == 0.5).all() and np.array_equal(layers[~modal], told.front[~modal])
-    again = in_front(random_nets()["front"], rgb, modal, seen.recalled, np.ones_like(modal))
+    again = in_front(random_nets()["front"], rgb, modal, seen.recalled, np.ones_like(modal), whole_frames(T, (H, W)))
     np.testing.assert_array_equal(again, told.front)
     colours = told.known[:, -3:].transpose(0, 2, 3, 1)
     np.testing.assert_allclose((colours + 1) * 127.5, rgb, atol=1e-3, err_msg="what finish sees beside it")
@@ -335,7 +340,7 @@ def test_networks_that_lie_beside_a_stage(tmp_path: Path) -> None:
     older = load_pixel_nets(tmp_path, "amodal", cpu, torch.float16)["front"]
     assert older.inputs == INPUTS_FRONT and older.unet.dtype == torch.float16 and not older.training, "widened"
     random_nets()["front"].unet.save_pretrained(tmp_path / "finish")
-    with pytest.raises(ValueError, match=r"model: expected at most 19 channels to go into .*finish, got 26"):
+    with pytest.raises(ValueError, match=r"model: expected at most 19 channels to go into .*finish, got 27"):
         load_pixel_nets(tmp_path, "amodal", cpu, torch.float32)
     random_nets()["finish"].unet.save_pretrained(tmp_path / "finish")
     (tmp_path / "front" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")

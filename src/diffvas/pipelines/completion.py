@@ -217,7 +217,7 @@ def as_seen(
         wide, around = wide_size(size), [box.grown(RIM) for box in boxes]
         rgb = crop_each(around, frames_u8, wide, arrays.resize_u8)
         shown = crop_each(around, np.ones_like(modal), wide, arrays.resize_masks_area) >= 0.5
-        return tell_front(model.front, seen, rgb, shown)
+        return tell_front(model.front, seen, rgb, shown, around)
     near = arrays.normalise_depth(crop_each(boxes, arrays.normalise_depth(depth), size, arrays.resize_float))
     return Seen(small, near, inside)
 

@@ -10,6 +10,7 @@ then done with it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -18,12 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from diffvas.diffusion.pixel_net import PixelNet
+from diffvas.focus import Box
+from diffvas.pipelines.swept import swept
 from diffvas.types import F32, U8, Bool
 
 AWAY = (4, 10)  # frames before and after that are looked at too
 STEP_AWAY = 2  # frames to where motion is sought
 FASTEST = 16.0  # pixels in that time, what is faster counts as this
-INPUTS = 4 * (1 + 2 * len(AWAY)) + 2 + 4
+INPUTS = 4 * (1 + 2 * len(AWAY)) + 2 + 4 + 1
 SIDEWAYS = (22, 24)  # channels that change their sign where the picture is mirrored
 RIM = 0.25  # of a box's sides, what is seen of the frame around it
 STEP = 8  # pixels, whole steps of a network of three levels on pixels folded in twos
@@ -48,15 +51,16 @@ def surround(own: NDArray[Any], size: tuple[int, int], value: float = 0) -> NDAr
 
 
 def front_input(
-    rgb: U8, modal: Bool, recalled: F32, inside: Bool, at: NDArray[np.integer] | None = None
+    rgb: U8, modal: Bool, recalled: F32, inside: Bool, passed: F32, at: NDArray[np.integer] | None = None
 ) -> torch.Tensor:
-    """(N, 26, H, W) float32 in [-1, 1]: what the network sees of each frame.
+    """(N, 27, H, W) float32 in [-1, 1]: what the network sees of each frame.
 
     Args:
         rgb: (T, H, W, 3) uint8, in boxes that follow the object, with their rims (:func:`wide_size`).
         modal: (T, h, w) bool, what is visible; all of it is within the boxes.
         recalled: (T, h, w) float32 in [0, 1], what other frames say of the shape (``shape_memory.in_grey``) with
             nothing known of what is in front. inside: (T, H, W) bool, what is in the frame.
+        passed: (T, H, W) float32 in [0, 1], where other frames show the object (``swept.py``).
         at: (N,) frame numbers; None = all.
     """
     size = (rgb.shape[1], rgb.shape[2])
@@ -67,7 +71,7 @@ def front_input(
     parts = [np.concatenate([rgb[t].transpose(0, 3, 1, 2) / np.float32(255), modal[t, None]], 1) for t in looks]
     parts.insert(3, np.stack([recalled[here], inside[here]], 1))
     pictures = 2 * np.concatenate(parts, 1, dtype=np.float32) - 1
-    return torch.from_numpy(np.concatenate([pictures, motion(rgb, modal, here)], 1))
+    return torch.from_numpy(np.concatenate([pictures, motion(rgb, modal, here), 2 * passed[here, None] - 1], 1))
 
 
 def motion(rgb: U8, modal: Bool, at: NDArray[np.integer]) -> F32:
@@ -97,10 +101,20 @@ def _near(at: NDArray[np.integer], count: int) -> NDArray[np.integer]:
     return np.unique(near[(near >= 0) & (near < count)])
 
 
-def in_front(net: PixelNet, rgb: U8, modal: Bool, recalled: F32, inside: Bool) -> F32:
+def look_passed(rgb: U8, modal: Bool, inside: Bool, boxes: Sequence[Box]) -> F32:
+    """(T, H, W) float32 in [0, 1]: :func:`swept.swept` of an object in boxes with rims.
+
+    Args:
+        rgb, modal, inside: see ``front_input``. boxes: (T,), with their rims.
+    """
+    return swept(rgb, surround(modal, (rgb.shape[1], rgb.shape[2])), inside, boxes)
+
+
+def in_front(net: PixelNet, rgb: U8, modal: Bool, recalled: F32, inside: Bool, boxes: Sequence[Box]) -> F32:
     """(T, h, w) float32 in [0, 1], how likely something at least as near as the object is seen, in the boxes without
-    their rims; see ``front_input``."""
-    wide = net.likely_both_ways(front_input(rgb, modal, recalled, inside), 0, SIDEWAYS)
+    their rims; see ``front_input`` and ``look_passed``."""
+    passed = look_passed(rgb, modal, inside, boxes)
+    wide = net.likely_both_ways(front_input(rgb, modal, recalled, inside, passed), 0, SIDEWAYS)
     return np.ascontiguousarray(middle(wide, (modal.shape[1], modal.shape[2])))
 
 

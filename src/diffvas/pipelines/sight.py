@@ -183,14 +183,14 @@ class Sight:
     order: DepthOrder | None
 
 
-def tell_front(net: PixelNet, seen: Seen, rgb: U8, inside: Bool) -> Seen:
+def tell_front(net: PixelNet, seen: Seen, rgb: U8, inside: Bool, boxes: Boxes) -> Seen:
     """The same with what a network says of what stands in front, and the colours that it looked at.
 
     Args:
         seen: without depth. rgb: (n, H, W, 3) uint8, the same part of the frames with a rim (``front.wide_size``).
-        inside: (n, H, W) bool, what of that the camera shows.
+        inside: (n, H, W) bool, what of that the camera shows. boxes: (n,), with that rim.
     """
-    front = in_front(net, rgb, seen.modal, seen.recalled, inside)
+    front = in_front(net, rgb, seen.modal, seen.recalled, inside, boxes)
     return replace(seen, front=front, rgb=middle(rgb, (seen.modal.shape[1], seen.modal.shape[2])))
 
 
@@ -245,7 +245,7 @@ def look(
     seen = Seen(cut_coverage(np.stack(coverage)), normal, within, outside)
     if colours is not None and not known:
         net, rgb = colours()
-        seen = tell_front(net, seen, rgb, np.stack(shown) >= 0.5)
+        seen = tell_front(net, seen, rgb, np.stack(shown) >= 0.5, [box.grown(RIM) for box in boxes])
     return Sight(seen, order)
 
 

@@ -31,7 +31,7 @@ from diffvas.pipelines.colours import colour_input
 from diffvas.pipelines.content import Album
 from diffvas.pipelines.drawing import Key, draw_latents
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, COLOURS, UNTOLD
-from diffvas.pipelines.front import RIM, wide_size
+from diffvas.pipelines.front import RIM, look_passed, wide_size
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
 from diffvas.pipelines.pixels import match_visible
 from diffvas.pipelines.recall import Moment, fill, look
@@ -55,7 +55,7 @@ class PixelExample:
             near. inside: (T, h, w) bool, what is in the frame.
         rgb: (T, H, W, 3) uint8, with a rim around the boxes (``front.wide_size``). shown: (T, H, W) bool, what of that
             is in the frame. room: (T, H, W) bool, where something at least as near as the object is seen, by the exact
-            depth.
+            depth. boxes: (T,), with that rim.
     """
 
     modal: Bool
@@ -65,6 +65,7 @@ class PixelExample:
     rgb: U8
     shown: Bool
     room: Bool
+    boxes: Sequence[Box]
 
     @property
     def weight(self) -> torch.Tensor:
@@ -146,7 +147,7 @@ def cut_out(
     if spoil:
         small, depth = spoil_mask(small, rng), spoil_depth(depth, rng)
         rgb = spoil_colours([rgb], rng)[0]
-    return PixelExample(small, whole, depth, inside, rgb, shown, room)
+    return PixelExample(small, whole, depth, inside, rgb, shown, room, around)
 
 
 def spoil_colours(stacks: Sequence[U8], rng: np.random.Generator) -> list[U8]:
@@ -174,12 +175,16 @@ def pack_bits(mask: Bool) -> torch.Tensor:
 
 
 def front_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
-    """For ``front``: everything that the network sees, and where something nearer is."""
-    example, _ = draw_pixels(config, key)
+    """For ``front``: everything that the network sees, and where something nearer is; in boxes of the first look at an
+    object, or of the second one, since it is asked in both."""
+    second = np.random.default_rng([*key, 1]).random() < 0.5
+    example, _ = draw_pixels(config, key, (lambda e: Seen(e.modal, None, e.inside)) if second else None)
     recalled = Seen(example.modal, None, example.inside).recalled
+    passed = look_passed(example.rgb, example.modal, example.shown, example.boxes)
     return {
         "rgb": torch.from_numpy(np.ascontiguousarray(example.rgb)),
         "recalled": torch.from_numpy((recalled * 255).round().astype(np.uint8)),
+        "passed": torch.from_numpy((passed * 255).round().astype(np.uint8)),
         **{name: pack_bits(getattr(example, name)) for name in ("modal", "amodal", "shown", "room")},
         "weight": example.weight,
     }
@@ -210,7 +215,9 @@ def _front(folder: str) -> PixelNet:
 
 def _seen(config: ExampleConfig, mode: int, example: PixelExample) -> Seen:
     seen = Seen(example.modal, example.depth if mode == BY_DEPTH else None, example.inside)
-    return tell_front(_front(config.front), seen, example.rgb, example.shown) if mode == BY_COLOUR else seen
+    return (
+        tell_front(_front(config.front), seen, example.rgb, example.shown, example.boxes) if mode == BY_COLOUR else seen
+    )
 
 
 def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:

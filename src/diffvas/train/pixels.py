@@ -197,8 +197,8 @@ RIM_WEIGHT = 0.2  # of a pixel in the rim, which is there to be learned from and
 def look_front(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
     """What ``front_loss`` needs of some frames of an example."""
     modal, amodal, shown, room = (unpack_bits(clip[name]) for name in ("modal", "amodal", "shown", "room"))
-    recalled = np.asarray(clip["recalled"].numpy() / 255, np.float32)
-    x = front_input(clip["rgb"].numpy(), modal, recalled, shown, at)
+    recalled, passed = (np.asarray(clip[name].numpy() / 255, np.float32) for name in ("recalled", "passed"))
+    x = front_input(clip["rgb"].numpy(), modal, recalled, shown, passed, at)
     weight = np.where(amodal[at], 5, np.float32(1)) * ~modal[at]
     weight = surround(weight, (room.shape[1], room.shape[2]), RIM_WEIGHT) * shown[at]
     return {"x": x, "truth": torch.from_numpy(np.stack([room[at], weight], 1)).float()}
