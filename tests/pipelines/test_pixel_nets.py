@@ -20,13 +20,11 @@ from diffvas.pipelines.completion import complete
 from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, INPUTS, UNTOLD, finish
 from diffvas.pipelines.front import (
     AWAY,
-    BEHIND,
     FASTEST,
     SIDEWAYS,
     STEP_AWAY,
     front_input,
     in_front,
-    less_likely,
     middle,
     motion,
     pseudo_depth,
@@ -90,17 +88,6 @@ def test_front_sees_a_rim_and_speaks_of_the_middle() -> None:
     bright = wide.copy()
     bright[:, :4] = 255
     assert np.abs(in_front(net, bright, modal, recalled, shown, boxes) - told).max() > 1e-5
-
-
-def test_what_the_object_passes_is_less_likely_in_front() -> None:
-    front = np.linspace(0, 1, 12, dtype=np.float32).reshape(1, 3, 4)
-    np.testing.assert_allclose(less_likely(front, np.zeros_like(front)), front)
-    told = less_likely(front, np.ones_like(front))
-    inner = (front > 0) & (front < 1)
-    before, after = (np.log(p[inner] / (1 - p[inner])) for p in (front, told))
-    np.testing.assert_allclose(after, before - BEHIND, atol=1e-4)
-    np.testing.assert_array_equal(told[~inner], front[~inner])
-    assert told.dtype == np.float32
 
 
 def test_front_sees_what_moves_against_the_object() -> None:

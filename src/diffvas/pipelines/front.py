@@ -29,8 +29,6 @@ FASTEST = 16.0  # pixels in that time, what is faster counts as this
 INPUTS = 4 * (1 + 2 * len(AWAY)) + 2 + 4 + 1
 SIDEWAYS = (22, 24)  # channels that change their sign where the picture is mirrored
 RIM = 0.25  # of a box's sides, what is seen of the frame around it
-BEHIND = 1.0  # by how much the logits fall where the object passes: the network makes too little of it; chosen on
-# validation scenes (the card has what it costs and gains)
 STEP = 8  # pixels, whole steps of a network of three levels on pixels folded in twos
 
 
@@ -117,16 +115,7 @@ def in_front(net: PixelNet, rgb: U8, modal: Bool, recalled: F32, inside: Bool, b
     their rims; see ``front_input`` and ``look_passed``."""
     passed = look_passed(rgb, modal, inside, boxes)
     wide = net.likely_both_ways(front_input(rgb, modal, recalled, inside, passed), 0, SIDEWAYS)
-    return np.ascontiguousarray(middle(less_likely(wide, passed), (modal.shape[1], modal.shape[2])))
-
-
-def less_likely(front: F32, passed: F32) -> F32:
-    """(T, H, W) float32 in [0, 1]: the odds ``BEHIND`` logits lower where other frames show the object.
-
-    Args:
-        front, passed: (T, H, W) float32 in [0, 1].
-    """
-    return np.asarray(front / (front + (1 - front) * np.exp(BEHIND * passed)), np.float32)
+    return np.ascontiguousarray(middle(wide, (modal.shape[1], modal.shape[2])))
 
 
 def pseudo_depth(front: F32, modal: Bool) -> F32:
