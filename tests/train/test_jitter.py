@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, INPUTS
+from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, INPUTS, INSIDE, ROOM, VISIBLE
+from diffvas.pipelines.sight import Seen
 from diffvas.train import jitter
 from diffvas.train.loop import Batch
-from diffvas.train.pixels import INSIDE, ROOM, VISIBLE, vary_finish
+from diffvas.train.pixels import vary_finish
 
 SIDE = 48
 
@@ -28,6 +29,18 @@ def batch(count: int = 16) -> Batch:
     truth = torch.stack([disc, seen]).float().expand(count, 2, SIDE, SIDE).clone()
     mode = torch.where(torch.arange(count) % 2 == 0, BY_DEPTH, BY_COLOUR)
     return {"x": maps, "truth": truth, "mode": mode}
+
+
+def test_channels_are_where_the_pipelines_put_them() -> None:
+    """Beside the soft mask, which comes first."""
+    rng = np.random.default_rng(0)
+    modal = np.zeros((4, SIDE, SIDE), bool)
+    modal[:, 10:30, 10:30] = True
+    inside = rng.random(modal.shape) < 0.9
+    seen = Seen(modal & inside, rng.random(modal.shape, np.float32), inside)
+    for channel, expected in ((VISIBLE, seen.modal), (ROOM, seen.free), (INSIDE, inside)):
+        np.testing.assert_array_equal(seen.known[:, channel - 1], 2 * np.asarray(expected, np.float32) - 1)
+    assert 0.1 < np.asarray(seen.free).mean() < 0.9
 
 
 def test_inputs_and_truth_go_together() -> None:
@@ -53,7 +66,7 @@ def test_some_frames_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_turns_are_turns() -> None:
-    """A line of 2:1 stays straight and as long when it is turned, and is drawn where the map says."""
+    """Warps stay within their bounds, one in five changes nothing, and a blob is drawn where its map says."""
     rng = np.random.default_rng(3)
     maps = jitter.random_warps(200, rng)
     scale = maps[:, :, :2].det().abs().sqrt()

@@ -25,7 +25,7 @@ from diffvas.pipelines.sight import Seen
 from diffvas.train import pixel_material
 from diffvas.train.bundle import add_nets
 from diffvas.train.loop import LoopConfig
-from diffvas.train.pixel_material import MAKERS, RARE, spoil_colours
+from diffvas.train.pixel_material import MAKERS, PLAIN, RARE, spoil_colours
 from diffvas.train.pixels import (
     RECIPES,
     ExampleConfig,
@@ -139,6 +139,17 @@ def test_frames_with_nothing_hidden_are_rare(source: str, tmp_path: Path) -> Non
         amodal, modal = (unpack_bits(rows[name][k]) for name in ("amodal", "modal"))
         hidden = (amodal & ~modal).sum((1, 2)) >= 16
         np.testing.assert_allclose(rows["weight"][k], np.where(hidden, 1, RARE))
+
+
+def test_frames_with_nothing_hidden_count_more_without_depth(source: str, tmp_path: Path, random_model: None) -> None:
+    for front, least in (("random", PLAIN), ("", RARE)):
+        folder = tmp_path / f"by-{front}"
+        prepare(replace(config("finish", source), front=front, per_shard=4), MAKERS["finish"], folder)
+        rows = load_file(shard_path(folder, 0))
+        amodal, modal = (unpack_bits(rows[name]) for name in ("amodal", "modal"))
+        hidden = (amodal & ~modal).sum((2, 3)) >= 16
+        assert hidden.any() and not hidden.all()
+        np.testing.assert_allclose(rows["weight"], np.where(hidden, 1, least))
 
 
 def test_finished_masks_are_learned_in_boxes_around_the_whole_object(

@@ -17,6 +17,7 @@ from diffvas.types import F32
 
 COLOURS = 3  # the last channels, told where there is no depth
 INPUTS = 7 + SINGLY + COLOURS  # see ``Seen.known``, and the soft mask
+VISIBLE, ROOM, INSIDE = 1, 5, 6  # channels of yes and no: visible, room by depth, in the frame
 BY_DEPTH, BY_COLOUR, UNTOLD = 0, 1, 2  # what tells of the things in front
 
 

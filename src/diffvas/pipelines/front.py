@@ -1,10 +1,10 @@
 """What stands in front of an object, told from colour alone: for clips without depth.
 
-A small network looks at the frame and at four others, at where the object is visible in them, and at what other frames
-say of its shape. It sees more of the frames than the other networks do, a rim around their boxes: what hides something
-often stands on the ground a good way below it. It gives the probability that something at least as near as the object
-is seen at a pixel, which is what ``order.may_be_hidden`` reads off a depth map. Everything that depth is used for is
-then done with it.
+A small network looks at the frame and at four others, at where the object is visible in them, at where it passes in any
+other (``swept.py``), and at what other frames say of its shape. It sees more of the frames than the other networks do,
+a rim around their boxes: what hides something often stands on the ground a good way below it. It gives the probability
+that something at least as near as the object is seen at a pixel, which is what ``order.may_be_hidden`` reads off a
+depth map. Everything that depth is used for is then done with it.
 """
 
 from __future__ import annotations

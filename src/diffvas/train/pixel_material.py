@@ -195,6 +195,7 @@ def front_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tens
 
 COLOUR_FRAMES = 6  # of an example for ``colours``
 CHUNKS = 2  # of frames that are decoded of an example
+PLAIN = 0.4  # ``RARE`` for frames without depth: there it has to be learned that nothing is hidden
 DEPTH_SHARE = 5 / 6  # of the examples that are not made with ``front`` have depth; the others know of nothing in front
 
 
@@ -215,9 +216,9 @@ def _front(folder: str) -> PixelNet:
 
 def _seen(config: ExampleConfig, mode: int, example: PixelExample) -> Seen:
     seen = Seen(example.modal, example.depth if mode == BY_DEPTH else None, example.inside)
-    return (
-        tell_front(_front(config.front), seen, example.rgb, example.shown, example.boxes) if mode == BY_COLOUR else seen
-    )
+    if mode != BY_COLOUR:
+        return seen
+    return tell_front(_front(config.front), seen, example.rgb, example.shown, example.boxes)
 
 
 def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
@@ -252,7 +253,7 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
         "maps": torch.from_numpy(((maps + 1) * 127.5).round().clip(0, 255).astype(np.uint8)),
         "mode": torch.tensor([mode]),
         **{name: pack_bits(getattr(example, name)[at]) for name in ("modal", "amodal")},
-        "weight": example.weight[torch.from_numpy(at)],
+        "weight": example.weight[torch.from_numpy(at)].clamp(min=PLAIN if mode == BY_COLOUR else 0.0),
     }
 
 

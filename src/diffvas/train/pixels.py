@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
-from diffvas.pipelines.finish import BY_COLOUR
+from diffvas.pipelines.finish import BY_COLOUR, INSIDE, ROOM, VISIBLE
 from diffvas.pipelines.finish import INPUTS as FINISH_INPUTS
 from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
 from diffvas.pipelines.front import SIDEWAYS, front_input, surround
@@ -172,14 +172,8 @@ class PreparedFrames:
 
     def _frames(self, clip: dict[str, torch.Tensor], rng: np.random.Generator) -> np.ndarray:
         weight = clip["weight"].numpy().astype(np.float64)
-        if "mode" in clip and int(clip["mode"]) == BY_COLOUR:
-            weight = np.maximum(weight, PLAIN)
         count = min(self.frames, int((weight > 0).sum()))
         return np.sort(rng.choice(len(weight), count, replace=False, p=weight / weight.sum()))
-
-
-PLAIN = 0.4  # how often frames in which nothing is hidden are drawn at least, beside the others, where there is no
-# depth: that nothing is hidden has to be learned there
 
 
 def unpack_bits(bits: torch.Tensor) -> np.ndarray:
@@ -232,10 +226,6 @@ def look_finish(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
     return {"x": x, "truth": torch.from_numpy(truth).float(), "mode": clip["mode"].expand(len(at)).clone()}
 
 
-ON_OFF = (1, 5, 6)  # channels that the pipelines fill with yes or no: visible, room by depth, in the frame
-VISIBLE, ROOM, INSIDE = ON_OFF
-
-
 def vary_finish(batch: Batch, rng: np.random.Generator) -> Batch:
     """The frames warped, each in its own way; what comes from beyond them is not in the frame, and does not count."""
     x, truth = batch["x"], batch["truth"]
@@ -243,11 +233,9 @@ def vary_finish(batch: Batch, rng: np.random.Generator) -> Batch:
     there = jitter.within((x.shape[2], x.shape[3]), maps)
     x, truth = jitter.warp(x, maps), jitter.warp(truth, maps)
     told = batch["mode"] == BY_COLOUR  # how likely there is room, not whether
-    for channel in ON_OFF:
-        rows = ~told if channel == ROOM else torch.ones_like(told)
-        x[rows, channel] = torch.where(x[rows, channel] > 0, 1.0, -1.0)
+    x[~told, ROOM] = torch.where(x[~told, ROOM] > 0, 1.0, -1.0)
     for channel in (VISIBLE, INSIDE):
-        x[:, channel][~there] = -1
+        x[:, channel] = torch.where((x[:, channel] > 0) & there, 1.0, -1.0)
     truth = torch.stack([truth[:, 0] >= 0.5, (x[:, VISIBLE] > 0) | ~there], 1).float()
     return {**batch, "x": x, "truth": truth}
 
