@@ -141,7 +141,7 @@ def test_frames_with_nothing_hidden_are_rare(source: str, tmp_path: Path) -> Non
         np.testing.assert_allclose(rows["weight"][k], np.where(hidden, 1, RARE))
 
 
-def test_frames_with_nothing_hidden_count_more_without_depth(source: str, tmp_path: Path, random_model: None) -> None:
+def test_frames_with_nothing_hidden_count_more_with_front(source: str, tmp_path: Path, random_model: None) -> None:
     for front, least in (("random", PLAIN), ("", RARE)):
         folder = tmp_path / f"by-{front}"
         prepare(replace(config("finish", source), front=front, per_shard=4), MAKERS["finish"], folder)

@@ -195,7 +195,7 @@ def front_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tens
 
 COLOUR_FRAMES = 6  # of an example for ``colours``
 CHUNKS = 2  # of frames that are decoded of an example
-PLAIN = 0.4  # ``RARE`` for frames without depth: there it has to be learned that nothing is hidden
+PLAIN = 0.4  # ``RARE`` where ``front`` stands for depth: there it has to be learned that nothing is hidden
 DEPTH_SHARE = 5 / 6  # of the examples that are not made with ``front`` have depth; the others know of nothing in front
 
 
