@@ -54,14 +54,21 @@ def test_hidden_whole_is_not_gone() -> None:
     assert not seen.modal[4:8].any() and not seen.gone.any()
 
 
-def test_out_at_one_end_and_hidden_at_the_other_is_not_sure() -> None:
+def test_every_frame_is_told_by_itself() -> None:
     edge = np.zeros(T, int)
-    edge[3], edge[4:8] = 34, 44
+    edge[3], edge[4:6] = 34, 44  # out of the frame, and then hidden in it
     wall = NOTHING.copy()
-    wall[4:8] = wall[8, :, 28:] = True
+    wall[6:8, :, 10:60] = True
     seen = seen_of(block(np.full(T, 24)), wall, frame_from(edge))
-    assert seen.modal[[3, 8]].any((1, 2)).all() and not seen.modal[4:8].any()
-    assert not seen.gone.any()
+    assert not seen.modal[4:8].any() and seen.modal[[3, 8]].any((1, 2)).all()
+    np.testing.assert_array_equal(np.flatnonzero(seen.gone), [4, 5])
+
+
+def test_hidden_at_the_edge_of_the_frame_is_not_gone_while_half_of_it_is_inside() -> None:
+    wall = NOTHING.copy()
+    wall[4:8, :, 10:60] = True
+    seen = seen_of(block(np.full(T, 24)), wall, frame_from(np.where(wall.any((1, 2)), 32, 0)))
+    assert not seen.modal[4:8].any() and not seen.gone.any()
 
 
 def test_edges() -> None:

@@ -26,7 +26,7 @@ from diffvas.pipelines.pixels import cut_coverage
 from diffvas.shape_memory import HINT, Memory, in_grey, votes
 from diffvas.types import F32, U8, Bool
 
-LEFT = 0.1  # of what is visible, how much must be missing beyond the frame to say that an object has left it
+BEYOND = 0.75  # of the object as other frames know it, how much must lie beyond the frame to say that it has left it
 STEEPNESS = 8.0  # of relative depth: an eighth of the range nearer than the object is as near as can be
 
 
@@ -104,23 +104,14 @@ class Seen:
 
     @cached_property
     def gone(self) -> Bool:
-        """(n,), in which frames nothing is visible because the object is out of the frame, not hidden in it.
-
-        What is missing of it when it was last seen, and when it is next seen, lies beyond the frame then, as far as
-        other frames know its shape.
-        """
+        """(n,), in which frames nothing is visible because the object is out of the frame, not hidden in it: where its
+        path leads, most of what other frames know of it lies beyond the frame."""
         visible = np.asarray(self.modal.any((1, 2)))
-        at = np.flatnonzero(visible)
-        if self.inside is None or self.inside.all() or len(at) in (0, len(visible)):
+        if self.inside is None or self.inside.all() or visible.all() or not visible.any():
             return np.zeros_like(visible)
-        out = np.zeros_like(visible)
-        for t in at.tolist():
-            missing = np.where(self.modal[t], 0, self.memory.share[t])
-            beyond = missing[~self.inside[t]].sum()
-            out[t] = 2 * beyond > missing.sum() and beyond > LEFT * self.modal[t].sum()
-        right = np.searchsorted(at, np.arange(len(visible)))
-        before, after = at[(right - 1).clip(0)], at[right.clip(0, len(at) - 1)]  # at the ends both are the one there is
-        return np.asarray(out[before] & out[after] & ~visible)
+        share = self.memory.share
+        beyond = (share * ~self.inside).sum((1, 2))
+        return np.asarray(~visible & (beyond > BEYOND * share.sum((1, 2))))
 
     @property
     def nearness(self) -> torch.Tensor | None:
