@@ -48,6 +48,16 @@ def test_a_box_stays_with_an_object_that_is_hidden() -> None:
         assert 78 <= box.size[0] <= 84
 
 
+def test_a_whole_object_goes_straight_on_in_its_size_where_it_is_not_seen() -> None:
+    extents = [(40, 60, 10 + 3 * t, 40 + 3 * t) if 8 <= t < 16 else None for t in range(24)]
+    boxes = follow(extents, (100, 200), shares=[float(e is not None) for e in extents])
+    for t in (0, 4, 8, 15, 19, 23):
+        assert abs((boxes[t].left + boxes[t].right) / 2 - (25 + 3 * t)) < 3, t
+        assert abs(boxes[t].size[0] - 60) <= 2, t
+    partly = follow(extents, (100, 200))
+    assert partly[0].size[0] < 55 and partly[23].size[0] < 55, "of an object that is not known whole it is forgotten"
+
+
 def test_boxes_hold_all_that_is_visible() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):

@@ -25,7 +25,7 @@ T = TypeVar("T", F32, U8)
 FADE = 40.0  # frames after which a size seen once counts a third of itself
 STIFFNESS = 3.0  # of the path against bending, in the weight of one frame in full view
 INERTIA = 0.02  # of the path against moving, which keeps it from running away where nothing is seen
-STIFFNESS_WHOLE, INERTIA_WHOLE = 2.0, 0.002  # where extents are of whole objects
+STIFFNESS_WHOLE, INERTIA_WHOLE = 2.0, 0.0002  # where extents are of whole objects
 SIZE_STIFFNESS = 8.0
 COMPLETE = 4  # a frame counts as much as what is seen of the object's largest extent, to this power
 PARTLY = 1e-3  # and this much at least
@@ -126,6 +126,7 @@ def follow(
         extents: (T,), what is visible per frame; not all None. size: (height, width) of the frames.
         expand: side of the box in sides of the object. least: smallest side of the object as a share of the frame's
             shorter side. aspect: width / height of the boxes, whose shorter side is the one that ``expand`` gives.
+        shares: (T,) in [0, 1], of the whole object, which the extents are of then, how much is visible in each frame.
     """
     seen = np.array([t for t, e in enumerate(extents) if e is not None])
     if not len(seen):
@@ -133,6 +134,8 @@ def follow(
     edges = np.array([extents[t] for t in seen], np.float64)
     sides = edges[:, 1::2] - edges[:, ::2]  # height, width
     largest = np.stack([_fade(seen, sides[:, axis], len(extents)) for axis in (0, 1)], 1)
+    if shares is not None:  # the size of a whole object is known, and no less before and after it is seen
+        largest[: seen[0]], largest[seen[-1] + 1 :] = largest[seen[0]], largest[seen[-1]]
     weights = np.zeros((len(extents), 2))
     counts = (sides / largest[seen]) ** COMPLETE if shares is None else np.asarray(shares, np.float64)[seen, None]
     weights[seen] = counts + PARTLY
