@@ -14,7 +14,9 @@ from diffvas.bench import cases, content, evaluate, overlay, propagation, report
 from diffvas.bench.evaluate import Decoding, MaskBoard, MaskPlan, Row
 from diffvas.data import occluders
 from diffvas.metrics import psnr_inside, strict_frames
+from diffvas.pipelines import finish
 from factories import FRAMES, HEIGHT, WIDTH, make_scene, tiny_model
+from pixel_nets import model_with_nets
 
 
 def silhouette(frames: int = 9, size: tuple[int, int] = (48, 80)) -> np.ndarray:
@@ -80,6 +82,18 @@ def test_plain_twins_of_the_memory_and_of_the_boxes(monkeypatch: pytest.MonkeyPa
         np.testing.assert_array_equal(twin, around[Row("1x1", depth, 0.5)].scores.iou)
     nothing = evaluate.score_case(tiny_model(), case, plan)
     assert all(evaluate.AROUND_VISIBLE not in row.method for row in nothing), "models that do not aim have no twin"
+
+
+def test_plain_twin_of_raised_odds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish, "LITTLE", 10.0)  # so that all frames count as showing little
+    (case,) = cases.scene_cases(make_scene(), 1)
+    plan = MaskPlan((Decoding(1, 1),), ("given",), (0.5,), twins=True)
+    model = replace(model_with_nets("finish"), memory=True, odds=100.0)
+    raised, plain = evaluate.score_case(model, case, plan), evaluate.score_case(replace(model, odds=1.0), case, plan)
+    row, twin = Row("1x1", "given", 0.5), Row("1x1" + evaluate.EVEN_ODDS, "given", 0.5)
+    np.testing.assert_array_equal(raised[twin].scores.iou, plain[row].scores.iou)
+    assert (raised[row].scores.iou != plain[row].scores.iou).any()
+    assert twin not in plain
 
 
 # ---------------------------------------------------------------------------------------------------------------------

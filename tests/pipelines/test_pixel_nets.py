@@ -17,7 +17,7 @@ from diffvas.pipelines import amodal, completion, content, sight
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.colours import colour_input, touch_up
 from diffvas.pipelines.completion import complete
-from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, INPUTS, UNTOLD, finish
+from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, INPUTS, UNTOLD, finish, raise_odds
 from diffvas.pipelines.front import (
     AWAY,
     FASTEST,
@@ -170,6 +170,21 @@ def test_finished_masks_depend_on_all_that_is_known() -> None:
     assert done.shape == (3, H, W) and 0 <= done.min() and done.max() <= 1
     for other in (finish(net, soft * 0, known, UNTOLD), finish(net, soft, -known, UNTOLD), finish(net, soft, known, 0)):
         assert np.abs(other - done).max() > 1e-5
+
+
+def test_odds_are_raised_where_little_is_visible() -> None:
+    soft = np.linspace(0.01, 0.99, H * W, dtype=np.float32).reshape(1, H, W)
+    little, some = np.zeros((2, H, W), bool)
+    little[0, : W // 2], some[: H // 4] = True, True
+    hidden = raise_odds(soft, little & False, 4.5)
+    np.testing.assert_allclose(hidden / (1 - hidden), 4.5 * soft / (1 - soft), rtol=1e-3)
+    raised = raise_odds(soft, little, 4.5)
+    assert (soft < raised).all() and (raised < hidden).all(), "the less is visible, the more"
+    np.testing.assert_array_equal(raise_odds(soft, some, 4.5), soft, "nothing where enough is")
+    samples = raise_odds(np.concatenate([soft, soft / 2]), little, 4.5)
+    assert samples.shape == (2, H, W) and (samples[1] > soft[0] / 2).all()
+    sure = np.stack([soft[0] > 0.5]).astype(np.float32)
+    np.testing.assert_array_equal(raise_odds(sure, little & False, 4.5), sure, "what is sure stays so")
 
 
 @pytest.mark.parametrize("mode", [BY_DEPTH, BY_COLOUR])

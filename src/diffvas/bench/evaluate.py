@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,9 @@ MODAL, HULL = "modal", "convex hull"
 HULL_BEHIND = "convex hull, only behind what is nearer"  # the rule that our masks keep with depth; see ``order.py``
 VOTES = "votes of other frames, no network"  # what models with a memory are told; see ``shape_memory.py``
 SMALL, THROUGH_VAE = "truth, at the model's size", "truth, through the VAE"  # what no better network could pass
-# plain twins, for what the memory and the boxes are worth
+# plain twins, for what the memory, the boxes and the odds are worth
 RIGID, AROUND_VISIBLE = ", masks laid as they are", ", boxes around what is visible"
+EVEN_ODDS = ", odds as they are"
 VOTE_LEVEL = 0.3  # chosen on validation scenes
 DEPTHS = {"given": ("given",), "none": ("none",), "both": ("given", "none")}
 
@@ -54,7 +55,8 @@ class MaskPlan:
         decodings: of the model; those of equal steps and guidance share their samples. depths: "given" and/or "none".
         thresholds: of the soft masks; the first one is that of the main table. seed: of all draws.
         ceiling: also the truth itself as the networks could say it at best.
-        twins: also the votes without bending, and all in boxes around what is visible, for models with a memory.
+        twins: also the votes without bending, all in boxes around what is visible, and odds that are not raised where
+            little is visible, for models that do so.
     """
 
     decodings: tuple[Decoding, ...]
@@ -166,16 +168,18 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
                 masks = cut_each(boxes, soft, 0.5, case.modal, room)
                 scores = strict_frames(masks, case.amodal, case.modal)
                 results[Row(name, depth_name)] = Result(scores, float("nan"))
-        views = {"": (boxes, seen)}
+        views = {"": (model, boxes, seen)}
         if plan.twins and model.aims:
             around = model.look_at(case.modal)
-            views[AROUND_VISIBLE] = around, as_seen(model, around, case.modal, depth, case.frames_u8)
-        for suffix, (around, says) in views.items():
+            views[AROUND_VISIBLE] = model, around, as_seen(model, around, case.modal, depth, case.frames_u8)
+        if plan.twins and model.odds != 1:
+            views[EVEN_ODDS] = replace(model, odds=1.0), boxes, seen
+        for suffix, (one, around, says) in views.items():
             sight = OutOfSight.count(case, says.gone) if model.memory else None
             for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):
                 group = [d for d in plan.decodings if (d.steps, d.guidance) == (steps, guidance)]
                 counts = [d.samples for d in group]
-                soft, seconds = decode_samples(model, says, group[0], counts, case.seed(plan.seed))
+                soft, seconds = decode_samples(one, says, group[0], counts, case.seed(plan.seed))
                 for decoding in group:
                     mean = soft[: decoding.samples].mean(0)
                     for threshold in plan.thresholds:

@@ -72,7 +72,9 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     depths, devices = ("given", "none", "both"), ("auto", "cpu", "cuda")
     parser.add_argument("--depth", metavar="|".join(depths), type=one_of(*depths), default="given", help="[given]")
     parser.add_argument(
-        "--twins", action="store_true", help="also votes that are not bent, and boxes around what is visible alone"
+        "--twins",
+        action="store_true",
+        help="also votes that are not bent, boxes around what is visible alone, and odds as the network says them",
     )
     parser.add_argument("--seed", metavar="S", type=whole_number(0, 2**63 - 1), default=0, help="of every draw [0]")
     parser.add_argument("--device", metavar="|".join(devices), type=one_of(*devices), default="auto", help="[auto]")

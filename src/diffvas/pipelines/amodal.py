@@ -12,7 +12,7 @@ import torch
 from diffvas.pipelines.desk import Desk, Estimate, Reader, every_frame, see_window
 from diffvas.pipelines.doubt import REACH, settle
 from diffvas.pipelines.drawing import decode_windows, draw_latents
-from diffvas.pipelines.finish import finish
+from diffvas.pipelines.finish import finish, raise_odds
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.pixels import cut_masks
 from diffvas.pipelines.sight import Seen, Sight
@@ -119,7 +119,7 @@ def sharpen(model: CompletionModel, seen: Seen, frame: int, maps: F32) -> F32:
     if model.finish is None:
         return seen.with_votes(maps, frame, model.votes)
     known = np.repeat(seen.known[frame : frame + 1], len(maps), 0)
-    return finish(model.finish, maps, known, seen.told)
+    return raise_odds(finish(model.finish, maps, known, seen.told), seen.modal[frame], model.odds)
 
 
 def _room(desk: Desk, object_id: int, run: Run, window: Window, sight: Sight, position: int) -> Bool | None:

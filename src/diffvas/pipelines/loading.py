@@ -49,6 +49,8 @@ class CompletionModel:
         votes: share that they have in the soft mask beside the network.
         halo: thickness of what is cut off around an object where there is no depth; see ``pixels.trim_halo``.
         sure: what a part that is added has to reach where there is no depth, see ``doubt.py``; None = nothing.
+        odds: what every pixel's are multiplied by in frames in which nothing of the object is visible; see
+            ``finish.raise_odds``.
         spread: whether samples are cut at levels of their own; see ``uncertainty.sample_levels``.
         cut_at: where soft masks are cut; None = where the model's own defaults say.
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
@@ -69,6 +71,7 @@ class CompletionModel:
     votes: float = 0.0
     halo: float = 0.0
     sure: float | None = None
+    odds: float = 1.0
     spread: bool = False
     cut_at: float | None = None
     detail: float | None = None
@@ -315,6 +318,7 @@ def as_model(
         votes=0.0 if faithful else float(first.get("votes", 0.0)),
         halo=0.0 if faithful else float(first.get("halo", 0.0)),
         sure=None if faithful else first.get("sure"),
+        odds=1.0 if faithful else float(first.get("odds", 1.0)),
         spread=not faithful and bool(first.get("spread", False)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),
