@@ -27,7 +27,7 @@ from diffvas.shape_memory import HINT, Memory, in_grey, votes
 from diffvas.types import F32, U8, Bool
 
 # of an object as other frames know it, how much must lie beyond the frame to say that it has left it; chosen on scenes
-# of the training split, and about the same from 0.7 to 0.9
+# of the training split
 BEYOND = 0.75
 STEEPNESS = 8.0  # of relative depth: an eighth of the range nearer than the object is as near as can be
 
