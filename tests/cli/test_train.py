@@ -104,6 +104,14 @@ BAD = {
         "examples --net finish --model tiny --front empty --out x",
         "--front: expected a run of front, with its network in 'net', got 'empty'",
     ),
+    "shapes for colours": (
+        "examples --net colours --source shapes --out x",
+        "--source: expected 'flat' or an existing folder, got 'shapes'",
+    ),
+    "colours of shapes": (
+        "examples --net finish --source shapes --front empty --out x",
+        "--front: expected none with --source shapes, which has no colours, got 'empty'",
+    ),
     "no nets": ("bundle --pixels empty --model tiny --out x", "--pixels: expected a run of one of front, finish"),
     "half a bundle": ("bundle --out x --vae empty --amodal empty", "--content: expected one with"),
     "bundle of nothing": ("bundle --out x --vae empty --amodal empty --content empty", "--vae: expected a folder with"),

@@ -38,7 +38,8 @@ and the networks on pixels beside the stages, each with examples that are prepar
   diffvas train examples --net front   --source scenes --out examples/front
   diffvas train pixels   --net front   --data examples/front --out runs/front
   diffvas train examples --net finish  --source scenes --model my_model --front runs/front --out examples/finish
-  diffvas train pixels   --net finish  --data examples/finish --out runs/finish
+  diffvas train examples --net finish  --source shapes --out examples/shapes
+  diffvas train pixels   --net finish  --data examples/finish examples/shapes --out runs/finish
   diffvas train examples --net colours --source scenes --model my_model --out examples/colours
   diffvas train pixels   --net colours --data examples/colours --out runs/colours
   diffvas train bundle   --model my_model --pixels runs/front runs/finish runs/colours --out my_model
@@ -75,7 +76,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenes", type=Path, help="vae: a folder of scenes to use beside the flat world")
     add_fields(parser)
     cache = parser.add_argument_group("encode")
-    cache.add_argument("--source", default="flat", help="'flat' or a folder of scenes (diffvas world make)")
+    cache.add_argument(
+        "--source", default="flat", help="'flat', a folder of scenes (diffvas world make), or for finish 'shapes'"
+    )
     cache.add_argument("--sizes", type=sizes, default=CACHE_SIZES)
     cache.add_argument("--shards", type=whole_number(1), default=16)
     cache.add_argument("--per-shard", type=whole_number(1), default=16)
@@ -176,7 +179,7 @@ def check(args: argparse.Namespace) -> None:
     needed = ("data",) if args.what not in STEPS else STEPS[args.what]
     if args.what == "bundle":
         needed = ("model", "pixels") if args.pixels else ("vae", "amodal", "content")
-    elif args.what == "examples" and args.net != "front":
+    elif args.what == "examples" and args.net != "front" and args.source != "shapes":
         needed = ("net", "model")
     for name in needed:
         if not getattr(args, name):
@@ -188,10 +191,16 @@ def check(args: argparse.Namespace) -> None:
         for path in value if isinstance(value, list) else [value] if value else []:
             if not Path(path).is_dir() and not (name == "model" and path == "tiny"):
                 raise UsageError(f"argument --{name.replace('_', '-')}: expected an existing folder, got '{path}'")
+    if args.front and args.source == "shapes":
+        raise UsageError(
+            f"argument --front: expected none with --source shapes, which has no colours, got '{args.front}'"
+        )
     if args.front and not (Path(args.front) / "net" / "config.json").is_file():
         raise UsageError(f"argument --front: expected a run of front, with its network in 'net', got '{args.front}'")
-    if args.what in ("encode", "examples") and args.source != "flat" and not Path(args.source).is_dir():
-        raise UsageError(f"argument --source: expected 'flat' or an existing folder, got '{args.source}'")
+    drawn = ("flat", "shapes") if args.what == "examples" and args.net == "finish" else ("flat",)
+    if args.what in ("encode", "examples") and args.source not in drawn and not Path(args.source).is_dir():
+        words = ", ".join(f"'{name}'" for name in drawn)
+        raise UsageError(f"argument --source: expected {words} or an existing folder, got '{args.source}'")
     if args.what in ("presets", "speed") or args.dry_run:
         return
     if args.out is None:

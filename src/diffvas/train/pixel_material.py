@@ -37,7 +37,8 @@ from diffvas.pipelines.pixels import match_visible
 from diffvas.pipelines.recall import Moment, fill, look
 from diffvas.pipelines.sight import Seen, tell_front
 from diffvas.pipelines.timeline import Motion
-from diffvas.train.pixels import ExampleConfig, Make
+from diffvas.train.pixels import SHAPES, ExampleConfig, Make
+from diffvas.train.shape_material import shape_example
 from diffvas.types import F32, U8, Bool
 from diffvas.world.clip import SceneClip
 
@@ -195,6 +196,7 @@ def front_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tens
 
 COLOUR_FRAMES = 6  # of an example for ``colours``
 CHUNKS = 2  # of frames that are decoded of an example
+SHAPES_EACH = 16  # objects of an example without scenes
 PLAIN = 0.4  # ``RARE`` where ``front`` stands for depth: there it has to be learned that nothing is hidden
 DEPTH_SHARE = 5 / 6  # of the examples that are not made with ``front`` have depth; the others know of nothing in front
 
@@ -223,7 +225,9 @@ def _seen(config: ExampleConfig, mode: int, example: PixelExample) -> Seen:
 
 def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
     """For ``finish``: two chunks of frames as the decoder gives them, with stage 1 as the pipelines run it: by what
-    ``front`` says where there is one, else by depth or by neither."""
+    ``front`` says where there is one, else by depth or by neither. Or ``shape_material.shape_example``."""
+    if config.source == SHAPES:
+        return shape_example(config.size, SHAPES_EACH, DEPTH_SHARE, key)
     model = _model(config.model)
     told = np.random.default_rng([*key, 1]).choice([BY_DEPTH, UNTOLD], p=[DEPTH_SHARE, 1 - DEPTH_SHARE])
     mode = BY_COLOUR if config.front else int(told)

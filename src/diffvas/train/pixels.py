@@ -37,6 +37,7 @@ from diffvas.train.checkpoints import differences, replace_folder, write_whole
 from diffvas.train.loop import Batch, LoopConfig, Objective, Report, report_lines, resolved, train
 
 SETTINGS = "examples.json"
+SHAPES = "shapes"  # the source of examples by ``shape_material.py``
 LOOP = LoopConfig(steps=4000, lr=1.5e-3, warmup=50, decay=0.6, weight_decay=0.02, save_every=200, log_every=50)
 
 
@@ -49,7 +50,8 @@ class ExampleConfig:
     """What a folder of prepared examples holds.
 
     Attributes:
-        net: which network they are for. source: "flat", or a folder of scene clips. size: (height, width) of the boxes.
+        net: which network they are for. source: "flat", ``SHAPES`` (for ``finish``), or a folder of scene clips. size:
+            (height, width) of the boxes.
         shards, per_shard: how much. frames: T. seed: of all draws. spoil: with the faults of real inputs.
         model, front: the model whose first stage is asked, and the network ``front`` beside it; not for ``front``.
         clutter: share that has a busy background and more things in front, see ``data/clutter.py``.

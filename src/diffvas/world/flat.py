@@ -175,7 +175,7 @@ def paint(actor: Actor, frame: int, size: tuple[int, int], parts: Array) -> Arra
     return np.clip(rgb * actor.shades[parts][..., None], 0, 255).astype(np.uint8)
 
 
-def _tables(families: str) -> tuple[frozenset[str], dict, dict, dict]:
+def family_tables(families: str) -> tuple[frozenset[str], dict, dict, dict]:
     """Sprite names and 2-D tables of targets, of covers and of things far away, for a set of families."""
     names, every = allowed(families), allowed("all")
     if families == "all":
@@ -195,7 +195,7 @@ def sample_actors(rng: np.random.Generator, size: tuple[int, int], frames: int, 
     pan = smooth_path(rng, frames, 2, 0.06 * size[1]) * rng.choice([0.0, 1.0]) + np.linspace(-0.5, 0.5, frames)[
         :, None
     ] * (rng.normal(0, 0.15, 2) * size[1] * rng.choice([0.0, 1.0]))
-    names, targets, covers, _ = _tables(families)
+    names, targets, covers, _ = family_tables(families)
     cover_names = allowed("all") if families == "heldout" else names
     actors = []
     for k, layer in enumerate(layers):
@@ -234,7 +234,7 @@ def flat_scene(
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     h, w = size
     actors = sample_actors(rng, size, frames, families)
-    background = sample_background(rng, size, _tables(families)[3]) if colour else None
+    background = sample_background(rng, size, family_tables(families)[3]) if colour else None
     slope = rng.uniform(0.0, 0.6)
     n = len(actors)
     ids = np.zeros((frames, h, w), np.uint8)

@@ -1,0 +1,73 @@
+"""Examples of shapes alone: true to what depth says, one like the pipelines' own, and of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffvas.order import may_be_hidden
+from diffvas.pipelines.finish import BY_DEPTH, COLOURS, INPUTS, UNTOLD
+from diffvas.train import shape_material
+from diffvas.train.pixel_material import MAKERS
+from diffvas.train.pixels import RECIPES, SHAPES, ExampleConfig, PreparedFrames, prepare, unpack_bits
+from diffvas.train.shape_material import LEAST_HIDDEN, MOMENTS, shape_example, shape_moments
+from pixel_nets import random_nets
+
+SIZE = (48, 64)
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No faults of real inputs, and something hidden every time."""
+    for name in ("spoil_mask", "spoil_depth"):
+        monkeypatch.setattr(shape_material, name, lambda stack, rng: stack)
+    monkeypatch.setattr(shape_material, "PLAIN", 0.0)
+
+
+def test_what_is_hidden_is_behind_something(exact: None) -> None:
+    told, away = [], []
+    for seed in range(30):
+        modal, amodal, depth, inside = shape_moments(SIZE, np.random.default_rng(seed))
+        assert modal.shape == amodal.shape == depth.shape == inside.shape == (MOMENTS, *SIZE)
+        assert depth.dtype == np.float32 and depth.min() == 0 and depth.max() == 1
+        assert not (modal & ~amodal).any() and not (amodal & ~inside).any()
+        hidden = amodal & ~modal
+        assert hidden[0].sum() >= LEAST_HIDDEN and modal[0].any()
+        told.append(may_be_hidden(depth, modal)[hidden].mean())
+        away.append(may_be_hidden(depth, modal)[~amodal].mean())
+    assert np.mean(told) > 0.97, "nearly all of what is hidden could be, by depth"
+    assert np.mean(away) < 0.75, "which does not hold everywhere"
+
+
+def test_other_moments_show_hardly_more(exact: None) -> None:
+    """In most examples the greater part of what is hidden is seen at no other moment."""
+    unseen = []
+    for seed in range(40):
+        modal, amodal, *_ = shape_moments(SIZE, np.random.default_rng(seed))
+        hidden = amodal[0] & ~modal[0]
+        unseen.append((hidden & ~modal[1:].any(0)).sum() / hidden.sum())
+    assert np.mean(np.array(unseen) > 0.5) > 0.5
+
+
+@pytest.mark.parametrize(("by_depth", "mode"), [(1.0, BY_DEPTH), (0.0, UNTOLD)])
+def test_examples_are_those_of_the_pipelines(by_depth: float, mode: int) -> None:
+    one, again, other = (shape_example(SIZE, 3, by_depth, [5, 0, k]) for k in (0, 0, 1))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["maps"], other["maps"]) and one["mode"].tolist() == [mode]
+    assert one["maps"].shape == (3, INPUTS - COLOURS, *SIZE) and one["maps"].dtype == torch.uint8
+    modal, amodal = unpack_bits(one["modal"]), unpack_bits(one["amodal"])
+    assert modal.shape == amodal.shape == (3, *SIZE) and not (modal & ~amodal).any()
+    np.testing.assert_array_equal(one["maps"][:, 1].numpy() > 127, modal)
+
+
+def test_they_are_prepared_and_drawn_like_others(tmp_path: Path) -> None:
+    config = ExampleConfig("finish", SHAPES, (32, 32), shards=1, per_shard=2, seed=4)
+    prepare(config, MAKERS["finish"], tmp_path)
+    recipe = RECIPES["finish"]
+    batch = PreparedFrames([tmp_path], [], 2, 3, 0, recipe.look, vary=recipe.vary)[0]
+    assert batch["x"].shape == (6, INPUTS, 32, 32) and set(batch["mode"].tolist()) <= {BY_DEPTH, UNTOLD}
+    loss, _ = recipe.loss(random_nets()["finish"], batch)
+    assert torch.isfinite(loss)
