@@ -184,6 +184,21 @@ def test_samples_are_shared_and_scores_are_those_of_the_metrics() -> None:
     assert both[Row("1x2", "given", 0.4)].seconds > 0 and alone[row].seconds > 0
 
 
+def test_without_depth_real_pictures_are_also_judged_where_the_shapes_are() -> None:
+    """What is said elsewhere can neither help nor harm there; with depth nothing is said elsewhere anyway."""
+    case = overlay.overlay_case(silhouette(), "thing", 0)
+    assert case is not None and case.covered is not None
+    np.testing.assert_array_equal(case.modal, case.amodal & ~case.covered)
+    plan = MaskPlan((Decoding(1, 1),), ("none",), (0.0,))  # everything is claimed
+    found = evaluate.score_case(tiny_model(), case, plan)
+    everywhere, there = (found[Row(name, "none", 0.0)].scores for name in ("1x1", "1x1" + evaluate.AT_SHAPES))
+    hidden, covered = (case.amodal & ~case.modal).sum((1, 2)), case.covered.sum((1, 2))
+    np.testing.assert_allclose(there.iou_occ[there.counted], (hidden / covered)[there.counted])
+    assert (everywhere.iou_occ < there.iou_occ)[there.counted].all()
+    (scene,) = cases.scene_cases(make_scene())
+    assert not any(evaluate.AT_SHAPES in row.method for row in evaluate.score_case(tiny_model(), scene, plan))
+
+
 def test_board_sums_up_by_row_and_family() -> None:
     masks = silhouette()
     board = MaskBoard()

@@ -25,6 +25,8 @@ class Case:
         modal, amodal: (T, H, W) bool, ``amodal`` is exact. depth: (T, H, W) float32 in [0, 1], 1 = near.
         frames_u8, alone_u8: (T, H, W, 3) uint8, what the camera sees and the object alone on white; None where the
             truth has no colours.
+        covered: (T, H, W) bool, where shapes were laid over real pictures; None for others. What else may hide the
+            object in these nobody knows.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Case:
     depth: Array
     frames_u8: Array | None = None
     alone_u8: Array | None = None
+    covered: Array | None = None
 
     @property
     def counted(self) -> Array:

@@ -30,6 +30,8 @@ SMALL, THROUGH_VAE = "truth, at the model's size", "truth, through the VAE"  # w
 # plain twins, for what the memory, the boxes and the odds are worth
 RIGID, AROUND_VISIBLE = ", masks laid as they are", ", boxes around what is visible"
 EVEN_ODDS = ", odds as they are"
+# in real pictures things may hide the object that are no shapes of ours, and what is said of it there is not judged
+AT_SHAPES = ", judged where the shapes are"
 VOTE_LEVEL = 0.3  # chosen on validation scenes
 DEPTHS = {"given": ("given",), "none": ("none",), "both": ("given", "none")}
 
@@ -187,6 +189,10 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
                         scores = strict_frames(masks, case.amodal, case.modal)
                         row = Row(str(decoding) + suffix, depth_name, threshold)
                         results[row] = Result(scores, seconds[decoding.samples], sight)
+                        if case.covered is not None and room is None:
+                            scores = strict_frames(masks & (case.modal | case.covered), case.amodal, case.modal)
+                            row = Row(str(decoding) + suffix + AT_SHAPES, depth_name, threshold)
+                            results[row] = Result(scores, float("nan"), sight)
     return results
 
 

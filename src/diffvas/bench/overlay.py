@@ -116,5 +116,14 @@ def overlay_case(masks: Array, name: str, number: int, seed: int = 0, pictures: 
             covered, actors = found
             depth = layered_depth(rng, masks, covered)
             frames = None if pictures is None else paint_over(pictures, actors)
-            return Case(f"{name}/{number}", f"{name}/{number}", name, masks & ~covered, masks, depth, frames)
+            return Case(
+                name=f"{name}/{number}",
+                group=f"{name}/{number}",
+                family=name,
+                modal=masks & ~covered,
+                amodal=masks,
+                depth=depth,
+                frames_u8=frames,
+                covered=covered,
+            )
     return None
