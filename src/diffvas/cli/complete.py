@@ -82,6 +82,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="what is in front of what: auto (Depth Anything V2 Small where it can be had), small, base, large, a "
         "model folder or id; or inverse depth of your own, larger = nearer: folder of grey PNGs, .npz or .npy [none]",
     )
+    model.add_argument(
+        "--in-front",
+        metavar="MASKS",
+        help="in place of depth: masks, as in --masks, of what stands in front of the objects; all else is behind them",
+    )
     model.add_argument("--only-masks", action="store_true", help="stage 1 alone: no content")
     model.add_argument(
         "--behaviour",
@@ -187,11 +192,13 @@ def run(args: argparse.Namespace) -> int:
         with blame("INPUT"):
             footage, cuts = scan(args.input, args.shots)
         tracks = find_runs(args, objects, footage, progress)
-        with blame("--depth"):
-            depth = importlib.import_module("diffvas.pipelines.depths").open_depth(
-                args.depth, footage, device=args.device
-            )
-        if args.depth != "none":
+        depths = importlib.import_module("diffvas.pipelines.depths")
+        with blame("--in-front" if args.in_front else "--depth"):
+            if args.in_front:
+                depth = depths.open_order(args.in_front, tracks, footage)
+            else:
+                depth = depths.open_depth(args.depth, footage, device=args.device)
+        if args.in_front or args.depth != "none":
             print(depth.description, file=sys.stderr)
         job = importlib.import_module("diffvas.pipelines.job")
         options = _options(args, job.JobOptions)
@@ -270,7 +277,10 @@ def _check_paths(args: argparse.Namespace) -> Path:
     """The absolute place of the output, once it and the inputs are known to be good."""
     from diffvas.export import check_out_dir
 
-    inputs = {"INPUT": args.input} | ({} if args.masks is None else {"--masks": args.masks})
+    inputs = {"INPUT": args.input, "--masks": args.masks, "--in-front": args.in_front}
+    inputs = {name: path for name, path in inputs.items() if path is not None}
+    if args.in_front is not None and args.depth != "none":
+        raise UsageError(f"argument --in-front: expected it or --depth, got both ('{args.depth}')")
     for name, path in inputs.items():
         if not Path(path).exists():
             raise UsageError(f"argument {name}: expected an existing file or folder, got no such path '{path}'")

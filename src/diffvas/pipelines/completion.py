@@ -18,6 +18,7 @@ from diffvas.diffusion.sampling import Sampling
 from diffvas.focus import Box, Boxes, crop_each
 from diffvas.pipelines.amodal import object_masks, sharpen
 from diffvas.pipelines.content import object_content
+from diffvas.pipelines.depths import check_fit, layers
 from diffvas.pipelines.desk import Desk
 from diffvas.pipelines.doubt import settle
 from diffvas.pipelines.drawing import Guard, Meter, Plan, Progress, Shelf, decode_windows, draw_latents
@@ -272,6 +273,7 @@ def complete(
     *,
     model: str | Path | CompletionModel = "tiny",
     depth: Array | None = None,
+    in_front: Sequence[ObjectTrack] | Array | None = None,
     samples: int | None = None,
     steps: int | None = None,
     sampler: str | None = None,
@@ -297,6 +299,8 @@ def complete(
             are chosen there).
         depth: (T, H, W) float, inverse depth in any unit (larger = nearer), or None where there is none. NaN and
             infinity mean unknown.
+        in_front: in place of depth, masks of what stands in front of the objects, in the forms of ``tracks``; all else
+            is behind them, see ``depths.open_order``.
         samples: how many amodal samples to take; the mask is where their mean is above the model's threshold.
         steps, sampler, guidance, interval, evaluated: how both stages are drawn, see ``diffusion.sampling.Sampling``.
             These and ``samples`` are the model's measured defaults where None.
@@ -321,6 +325,10 @@ def complete(
     tracks = as_tracks(tracks)
     depth = None if depth is None else np.asarray(depth)
     check_inputs(clip, tracks, depth)
+    if in_front is not None:
+        if depth is not None:
+            raise ValueError("in_front: expected it or depth, got both")
+        depth = _said_depth(clip, tracks, as_tracks(in_front))
     depth = None if depth is None else arrays.clean_depth(depth)
     check_margin(margin)
     asked: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
@@ -342,6 +350,15 @@ def complete(
     if margin:
         clip = Clip(material.inside.paste(clip.frames_u8, material.size), clip.fps, clip.name)
     return Completion(clip, objects, settings_of(desk), desk.meter.seconds)
+
+
+def _said_depth(clip: Clip, tracks: Sequence[ObjectTrack], nearer: Sequence[ObjectTrack]) -> Array:
+    """(T, H, W) float32: ``depths.layers`` in memory."""
+    for track in nearer:
+        check_fit("in_front", track.modal_masks.shape, (clip.num_frames, *clip.size))
+    objects, front = ([ArrayTrack(track.modal_masks) for track in some] for some in (tracks, nearer))
+    read = layers(clip.size, objects, front)
+    return np.stack([read(t) for t in range(clip.num_frames)])
 
 
 def check_options(samples: int | None, seed: int, output: str, model_fps: float | str, **asked: Any) -> None:

@@ -1,20 +1,25 @@
-"""Depth of a video of any length: from images one at a time, or estimated frame by frame and kept in files."""
+"""Depth of a video of any length: from images one at a time, estimated frame by frame and kept in files, or made of
+what a person says stands in front."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import cv2
 import numpy as np
 
 from diffvas import arrays, video
 from diffvas.export import whole_file
+from diffvas.masks import MaskRuns, read_mask_runs
 from diffvas.model_files import AbsentError
 from diffvas.perception import depth as perception
-from diffvas.types import F32, Clip
+from diffvas.pipelines.material import Track
+from diffvas.types import F32, Bool, Clip, ObjectTrack
 from diffvas.video import Footage
 
 if TYPE_CHECKING:
@@ -105,14 +110,65 @@ def open_depth(text: str, footage: Footage, *, device: str | torch.device = "aut
     return DepthSource(f"depth: {auto}{estimator.description}", estimator.description, None, estimator)
 
 
+# depth of three layers, for those who say what stands in front
+FAR, OWN, NEAR = 0.0, 0.5, 1.0
+SLACK = 0.005  # of the frame's longer side, how far what stands in front is grown: masks seldom meet to the pixel
+
+
+def open_order(
+    in_front: str | Path | Sequence[ObjectTrack], tracks: Sequence[MaskRuns], footage: Footage
+) -> DepthSource:
+    """Depth of three layers from a person's word: what stands in front, the objects, and all else behind them.
+
+    Args:
+        in_front: masks of it, what ``masks.read_masks`` takes, or tracks in memory; together they are one layer.
+        tracks: the objects.
+
+    Raises:
+        FileNotFoundError, ValueError: masks that cannot be read, or do not fit the clip.
+    """
+    if isinstance(in_front, str | Path):
+        nearer = read_mask_runs(in_front, footage.size, footage.num_frames)
+        line = f"depth: in front is what {in_front} shows"
+    else:
+        nearer = [MaskRuns.of(track.object_id, track.modal_masks) for track in in_front]
+        line = "depth: in front is what masks show"
+    for track in nearer:
+        check_fit("in_front", (len(track), *track.size), (footage.num_frames, *footage.size))
+    key = hashlib.sha256(b"\0".join(run for track in nearer for run in track.runs)).hexdigest()[:16]
+    return DepthSource(line, f"in front: {key}", layers(footage.size, tracks, nearer))
+
+
+def layers(size: tuple[int, int], tracks: Sequence[Track], nearer: Sequence[Track]) -> DepthAt:
+    """Gives a frame's depth (H, W) float32: ``NEAR`` where something stands in front, ``OWN`` where an object is
+    visible, ``FAR`` elsewhere."""
+    reach = max(1, round(SLACK * max(size)))
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+
+    def read(frame: int) -> F32:
+        front, own = (_any(some, frame, size) for some in (nearer, tracks))
+        grown = cv2.dilate(front.astype(np.uint8), around) > 0
+        return np.select([front, own, grown], [NEAR, OWN, NEAR], FAR).astype(np.float32)
+
+    return read
+
+
+def _any(tracks: Sequence[Track], frame: int, size: tuple[int, int]) -> Bool:
+    return np.any([np.zeros(size, bool), *(track[frame] for track in tracks)], 0)
+
+
+def check_fit(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise ValueError unless masks or depth (T, H, W) are as many and as large as the clip's frames."""
+    if got != expected:
+        raise ValueError(f"{name}: expected {expected} frames, height, width like the clip, got {got}")
+
+
 def _stamp(path: Path) -> str:
     return f"{path.resolve()} {stamp(path)}"
 
 
 def stamp(path: Path) -> str:
     """A digest of the names, sizes and times of a file, or of the files of a folder: another after any change."""
-    import hashlib
-
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     found = hashlib.sha256()
     for file in files:

@@ -34,7 +34,7 @@ from diffvas.masks import MaskRuns, read_mask_runs
 from diffvas.pipelines.amodal import object_masks
 from diffvas.pipelines.completion import check_margin, check_number, check_options, make_desk, settings_of
 from diffvas.pipelines.content import object_content
-from diffvas.pipelines.depths import DepthSource, open_depth, stamp
+from diffvas.pipelines.depths import DepthSource, open_depth, open_order, stamp
 from diffvas.pipelines.desk import Desk
 from diffvas.pipelines.drawing import Plan, Progress, Shelf
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
@@ -112,6 +112,7 @@ def complete_video(
     *,
     model: str | Path | CompletionModel = "tiny",
     depth: str = "none",
+    in_front: str | Path | Sequence[ObjectTrack] | None = None,
     device: str = "auto",
     options: JobOptions | None = None,
     progress: Progress | None = None,
@@ -122,7 +123,8 @@ def complete_video(
     Args:
         source: what ``video.read_clip`` takes. masks: what ``masks.read_masks`` takes, or tracks in memory.
         out_dir: the folder to write; see the module's text for what lies beside it meanwhile.
-        model, device: see ``load_pipelines``. depth: see ``perception.depth.resolve_depth``.
+        model, device: see ``load_pipelines``. depth: see ``perception.depth.resolve_depth``. in_front: in place of
+            depth, masks of what stands in front of the objects, in the forms of ``masks``; see ``depths.open_order``.
         progress: called as (stage, done, of all): "depth", "look", "amodal", "content", "write".
         notify: called with a sentence where something is done otherwise than asked for; warnings where None.
 
@@ -133,12 +135,17 @@ def complete_video(
     """
     options = options or JobOptions()
     check_out_dir(out_dir)
+    if in_front is not None and depth != "none":
+        raise ValueError(f"in_front: expected it or depth, got both ({depth!r})")
     footage, cuts = scan(source, options.shots)
     if isinstance(masks, str | Path):
         tracks = read_mask_runs(masks, footage.size, footage.num_frames)
     else:
         tracks = [MaskRuns.of(track.object_id, track.modal_masks) for track in masks]
-    known = open_depth(depth, footage, device=device)
+    if in_front is None:
+        known = open_depth(depth, footage, device=device)
+    else:
+        known = open_order(in_front, tracks, footage)
     if not isinstance(model, CompletionModel):
         model = load_pipelines(model, device)
     return run_job(footage, cuts, tracks, known, model, out_dir, options, progress, notify)
