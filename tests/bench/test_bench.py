@@ -199,6 +199,20 @@ def test_without_depth_real_pictures_are_also_judged_where_the_shapes_are() -> N
     assert not any(evaluate.AT_SHAPES in row.method for row in evaluate.score_case(tiny_model(), scene, plan))
 
 
+def test_masks_may_say_what_stands_in_front() -> None:
+    case = overlay.overlay_case(silhouette(), "thing", 0)
+    assert case is not None and case.covered is not None
+    depth = case.depth_told("in-front")
+    assert depth is not None and depth.shape == case.depth.shape
+    assert depth[case.covered].min() > depth[case.modal].max() > depth[~case.amodal & ~case.covered].min()
+    assert case.depth_told("none") is None and case.depth_told("given") is case.depth
+    found = evaluate.score_case(tiny_model(), case, MaskPlan((Decoding(1, 1),), ("in-front",), (0.5,)))
+    assert {row.depth for row in found} == {"", "in-front"}
+    (scene,) = cases.scene_cases(make_scene())
+    with pytest.raises(ValueError, match="in-front: expected a case with shapes"):
+        scene.depth_told("in-front")
+
+
 def test_board_sums_up_by_row_and_family() -> None:
     masks = silhouette()
     board = MaskBoard()

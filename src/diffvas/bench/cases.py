@@ -10,6 +10,8 @@ import numpy as np
 
 from diffvas.data.examples import candidates, relative_depth
 from diffvas.metrics.mask import HIDDEN_SHARE
+from diffvas.pipelines.depths import layers
+from diffvas.pipelines.material import ArrayTrack
 from diffvas.world.clip import SceneClip
 
 Array = np.ndarray
@@ -43,6 +45,19 @@ class Case:
     def counted(self) -> Array:
         """(T,) bool: frames in which enough is hidden to count in mIoU_occ."""
         return hides_enough(self.modal, self.amodal)
+
+    def depth_told(self, kind: str) -> Array | None:
+        """(T, H, W) float32, larger = nearer, or None.
+
+        Args:
+            kind: "given", "in-front": made of where the shapes are, as ``complete --in-front`` does it, or "none".
+        """
+        if kind != "in-front":
+            return self.depth if kind == "given" else None
+        if self.covered is None:
+            raise ValueError("in-front: expected a case with shapes laid over it, got one without")
+        read = layers((self.modal.shape[1], self.modal.shape[2]), [ArrayTrack(self.modal)], [ArrayTrack(self.covered)])
+        return np.stack([read(t) for t in range(len(self.modal))])
 
     def seed(self, seed: int) -> int:
         """The seed of this case in an evaluation with ``seed``."""

@@ -54,7 +54,8 @@ class MaskPlan:
     """What is scored on every case.
 
     Attributes:
-        decodings: of the model; those of equal steps and guidance share their samples. depths: "given" and/or "none".
+        decodings: of the model; those of equal steps and guidance share their samples.
+        depths: kinds of ``Case.depth_told``.
         thresholds: of the soft masks; the first one is that of the main table. seed: of all draws.
         ceiling: also the truth itself as the networks could say it at best.
         twins: also the votes without bending, all in boxes around what is visible, and odds that are not raised where
@@ -149,13 +150,14 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
         return results
     for depth_name in plan.depths:
         room, halo = None, model.halo if depth_name == "none" else 0.0
-        depth = case.depth if depth_name == "given" else None
+        depth = case.depth_told(depth_name)
         boxes = look_at(model, case.modal, depth, case.frames_u8)
         seen = as_seen(model, boxes, case.modal, depth, case.frames_u8)
-        if depth_name == "given":
-            behind = may_be_hidden(case.depth, case.modal)
-            hull = case.modal | (convex_hull_masks(case.modal) & behind)
-            results[Row(HULL_BEHIND)] = Result(strict_frames(hull, case.amodal, case.modal), float("nan"))
+        if depth is not None:
+            behind = may_be_hidden(depth, case.modal)
+            if depth_name == "given":
+                hull = case.modal | (convex_hull_masks(case.modal) & behind)
+                results[Row(HULL_BEHIND)] = Result(strict_frames(hull, case.amodal, case.modal), float("nan"))
             room = behind if model.depth_rule else None
         if model.memory:
             # a network is asked where to look if there is no depth: votes without one are asked around what is visible

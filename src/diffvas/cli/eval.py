@@ -52,6 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     overlay = make("overlay", help="real silhouettes under synthetic occluders")
     overlay.add_argument("folders", metavar="MASKS_DIR", nargs="+", help="one object's masks that show it whole")
     overlay.add_argument("--seeds", metavar="N", type=whole_number(1), default=8, help="occlusions of each [8]")
+    overlay.add_argument(
+        "--in-front", action="store_true", help="also where masks say what stands in front, as in 'complete --in-front'"
+    )
     overlay.add_argument("--frames", metavar="N", type=whole_number(1), default=25, help="the first N frames [25]")
     for kind in (scenes, overlay):
         _add_shared(kind)
@@ -158,7 +161,8 @@ def make_plan(args: argparse.Namespace, defaults: dict[str, Any]) -> MaskPlan:
     asked = args.decoding or [(int(defaults["steps"]), int(defaults["samples"]), -1.0)]
     decodings: tuple[Decoding, ...] = tuple(dict.fromkeys(Decoding(*one) for one in asked))
     thresholds = tuple(dict.fromkeys([float(defaults["threshold"]), *(args.thresholds or [])]))
-    return MaskPlan(decodings, DEPTHS[args.depth], thresholds, args.seed, getattr(args, "ceiling", False), args.twins)
+    depths = DEPTHS[args.depth] + (("in-front",) if getattr(args, "in_front", False) else ())
+    return MaskPlan(decodings, depths, thresholds, args.seed, getattr(args, "ceiling", False), args.twins)
 
 
 def evaluate(args: argparse.Namespace, sources: list[Callable[[], list[Case]]], model: CompletionModel) -> int:
