@@ -45,7 +45,7 @@ def test_three_layers() -> None:
     assert depth.shape == (200, 400) and depth.dtype == np.float32
     assert (depth[own[0]] == OWN).all() and (depth[front[0]] == NEAR).all() and depth[0, 0] == FAR
     assert (depth[60:90, 100] == NEAR).all(), "masks that do not quite meet leave no gap"
-    assert (depth[60:90, 150:152] == NEAR).all() and (depth[60:90, 153:] == FAR).all()
+    assert (depth[60:90, 150:] == FAR).all(), "and nothing is added elsewhere"
     assert (read(1) == FAR).all()
     itself = layers((200, 400), [ArrayTrack(own)], [ArrayTrack(own), ArrayTrack(front)])(0)
     assert (itself[own[0]] == NEAR).all(), "what is said to be in front is, also if it is an object"

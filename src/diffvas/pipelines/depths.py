@@ -112,7 +112,9 @@ def open_depth(text: str, footage: Footage, *, device: str | torch.device = "aut
 
 # depth of three layers, for those who say what stands in front
 FAR, OWN, NEAR = 0.0, 0.5, 1.0
-SLACK = 0.005  # of the frame's longer side, how far what stands in front is grown: masks seldom meet to the pixel
+SLACK = (
+    0.005  # of the frame's longer side: what is as near as that to both is taken for a gap between masks, and closed
+)
 
 
 def open_order(
@@ -140,15 +142,15 @@ def open_order(
 
 
 def layers(size: tuple[int, int], tracks: Sequence[Track], nearer: Sequence[Track]) -> DepthAt:
-    """Gives a frame's depth (H, W) float32: ``NEAR`` where something stands in front, ``OWN`` where an object is
-    visible, ``FAR`` elsewhere."""
+    """Gives a frame's depth (H, W) float32: ``NEAR`` where something stands in front, and in narrow gaps between that
+    and an object; ``OWN`` where an object is visible; ``FAR`` elsewhere."""
     reach = max(1, round(SLACK * max(size)))
     around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
 
     def read(frame: int) -> F32:
         front, own = (_any(some, frame, size) for some in (nearer, tracks))
-        grown = cv2.dilate(front.astype(np.uint8), around) > 0
-        return np.select([front, own, grown], [NEAR, OWN, NEAR], FAR).astype(np.float32)
+        near_front, near_own = (cv2.dilate(mask.astype(np.uint8), around) > 0 for mask in (front, own))
+        return np.select([front, own, near_front & near_own], [NEAR, OWN, NEAR], FAR).astype(np.float32)
 
     return read
 
