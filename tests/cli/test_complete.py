@@ -178,14 +178,9 @@ BAD: dict[str, tuple[dict[str, str], str]] = {
     "shots": ({"--shots": "3"}, "argument --shots: expected one of auto, none, got '3'"),
     "model fps": ({"--model-fps": "0"}, "argument --model-fps: expected auto, all or a number above 0, got '0'"),
     "margin": ({"--margin": "0.7"}, "argument --margin: expected a number from 0 to 0.5, got '0.7'"),
-    "front count": ({"--in-front": "few_masks"}, "argument --in-front: expected 4 masks, .*got 2"),
-    "front twice": (
-        {"--in-front": "masks", "--depth": "depth.npz"},
-        "argument --in-front: expected it or --depth, got",
-    ),
     "depth colour": ({"--depth": "frames"}, "argument --depth: expected grey .*got mode RGB"),
 }
-PATHS = ("INPUT", "--masks", "--out", "--depth", "--in-front")
+PATHS = ("INPUT", "--masks", "--out", "--depth")
 
 
 def request(root: Path, **changes: str) -> list[str]:

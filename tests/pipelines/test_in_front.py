@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffvas.cli.main import main
 from diffvas.pipelines.completion import complete
 from diffvas.pipelines.depths import FAR, NEAR, OWN, layers, open_order
 from diffvas.pipelines.job import JobOptions, complete_video
@@ -94,3 +95,20 @@ def test_refused() -> None:
         complete(clip, modal, in_front=bar[1:])
     with pytest.raises(ValueError, match="in_front: expected it or depth, got both"):
         complete_video("nowhere", "nothing", "out", in_front="front", depth="auto")
+
+
+def test_the_command_line_refuses_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, modal, _, bar = scene()
+    frames, masks = write(tmp_path / "frames", clip.frames_u8), write(tmp_path / "masks", modal)
+    few = write(tmp_path / "few", bar[:2])
+    table = {
+        ("--in-front", str(few), "--depth", "auto"): "expected it or --depth, got both ('auto')",
+        ("--in-front", str(few)): "expected 12 masks, one per frame, got 2",
+        ("--in-front", str(tmp_path / "none")): "expected an existing file or folder, got no such path",
+    }
+    for words, message in table.items():
+        out = tmp_path / "out"
+        assert main(["complete", str(frames), "--masks", str(masks), "--out", str(out), *words]) == 2
+        error = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert len(error) == 1 and f"argument --in-front: {message}" in error[0], error
+        assert not out.exists()

@@ -323,13 +323,7 @@ def complete(
         ValueError: names the argument, what was expected and what came.
     """
     tracks = as_tracks(tracks)
-    depth = None if depth is None else np.asarray(depth)
-    check_inputs(clip, tracks, depth)
-    if in_front is not None:
-        if depth is not None:
-            raise ValueError("in_front: expected it or depth, got both")
-        depth = _said_depth(clip, tracks, as_tracks(in_front))
-    depth = None if depth is None else arrays.clean_depth(depth)
+    depth = _depth_of(clip, tracks, depth, in_front)
     check_margin(margin)
     asked: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
     asked |= {"interval": interval, "evaluated": evaluated}
@@ -352,8 +346,20 @@ def complete(
     return Completion(clip, objects, settings_of(desk), desk.meter.seconds)
 
 
-def _said_depth(clip: Clip, tracks: Sequence[ObjectTrack], nearer: Sequence[ObjectTrack]) -> Array:
-    """(T, H, W) float32: ``depths.layers`` in memory."""
+def _depth_of(
+    clip: Clip,
+    tracks: Sequence[ObjectTrack],
+    depth: Array | None,
+    in_front: Sequence[ObjectTrack] | Array | None,
+) -> Array | None:
+    """The depth that :func:`complete` works with: cleaned, or ``depths.layers`` in memory. Raises as that does."""
+    depth = None if depth is None else np.asarray(depth)
+    check_inputs(clip, tracks, depth)
+    if in_front is None:
+        return None if depth is None else arrays.clean_depth(depth)
+    if depth is not None:
+        raise ValueError("in_front: expected it or depth, got both")
+    nearer = as_tracks(in_front)
     for track in nearer:
         check_fit("in_front", track.modal_masks.shape, (clip.num_frames, *clip.size))
     objects, front = ([ArrayTrack(track.modal_masks) for track in some] for some in (tracks, nearer))
