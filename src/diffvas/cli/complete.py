@@ -193,12 +193,13 @@ def run(args: argparse.Namespace) -> int:
             footage, cuts = scan(args.input, args.shots)
         tracks = find_runs(args, objects, footage, progress)
         depths = importlib.import_module("diffvas.pipelines.depths")
-        with blame("--in-front" if args.in_front else "--depth"):
-            if args.in_front:
+        said = args.in_front is not None
+        with blame("--in-front" if said else "--depth"):
+            if said:
                 depth = depths.open_order(args.in_front, tracks, footage)
             else:
                 depth = depths.open_depth(args.depth, footage, device=args.device)
-        if args.in_front or args.depth != "none":
+        if said or args.depth != "none":
             print(depth.description, file=sys.stderr)
         job = importlib.import_module("diffvas.pipelines.job")
         options = _options(args, job.JobOptions)

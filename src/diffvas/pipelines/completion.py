@@ -54,8 +54,8 @@ def check_inputs(clip: Clip, tracks: Sequence[ObjectTrack], depth: Array | None)
                 f"masks: expected {expected} frames, height, width like the clip, got {track.modal_masks.shape} "
                 f"for object {track.object_id}"
             )
-    if depth is not None and depth.shape != expected:
-        raise ValueError(f"depth: expected {expected} frames, height, width like the clip, got {depth.shape}")
+    if depth is not None:
+        check_fit("depth", depth.shape, expected)
 
 
 def check_number(name: str, value: int, least: int) -> None:

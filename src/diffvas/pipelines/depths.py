@@ -112,9 +112,9 @@ def open_depth(text: str, footage: Footage, *, device: str | torch.device = "aut
 
 # depth of three layers, for those who say what stands in front
 FAR, OWN, NEAR = 0.0, 0.5, 1.0
-SLACK = (
-    0.005  # of the frame's longer side: what is as near as that to both is taken for a gap between masks, and closed
-)
+# of the frame's longer side: what is as near as that to an object and to what is in front of it lies in a gap between
+# their masks, which seldom meet to the pixel
+SLACK = 0.005
 
 
 def open_order(
