@@ -30,7 +30,7 @@ SMALL, THROUGH_VAE = "truth, at the model's size", "truth, through the VAE"  # w
 # plain twins, for what the memory, the boxes and the odds are worth
 RIGID, AROUND_VISIBLE = ", masks laid as they are", ", boxes around what is visible"
 EVEN_ODDS = ", odds as they are"
-# in real pictures things may hide the object that are no shapes of ours, and what is said of it there is not judged
+# real things may hide the object, too, of which the truth knows nothing; mistakes elsewhere are not judged either
 AT_SHAPES = ", judged where the shapes are"
 VOTE_LEVEL = 0.3  # chosen on validation scenes
 DEPTHS = {"given": ("given",), "none": ("none",), "both": ("given", "none")}
