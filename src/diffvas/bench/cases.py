@@ -10,8 +10,7 @@ import numpy as np
 
 from diffvas.data.examples import candidates, relative_depth
 from diffvas.metrics.mask import HIDDEN_SHARE
-from diffvas.pipelines.depths import layers
-from diffvas.pipelines.material import ArrayTrack
+from diffvas.pipelines.depths import layer_stack
 from diffvas.world.clip import SceneClip
 
 Array = np.ndarray
@@ -56,8 +55,7 @@ class Case:
             return self.depth if kind == "given" else None
         if self.covered is None:
             raise ValueError("in-front: expected a case with shapes laid over it, got one without")
-        read = layers((self.modal.shape[1], self.modal.shape[2]), [ArrayTrack(self.modal)], [ArrayTrack(self.covered)])
-        return np.stack([read(t) for t in range(len(self.modal))])
+        return layer_stack([self.modal], [self.covered])
 
     def seed(self, seed: int) -> int:
         """The seed of this case in an evaluation with ``seed``."""

@@ -65,6 +65,7 @@ POSITIVE |= {"spans", "levels", "widths"}
 FOLDERS = ("data", "val", "start", "model", "vae", "front", "pixels")
 CACHE_SIZES = ((128, 256),)
 NETS = ("front", "finish", "colours")
+SHAPES = "shapes"  # train.pixels', which cannot be imported before torch
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -179,7 +180,7 @@ def check(args: argparse.Namespace) -> None:
     needed = ("data",) if args.what not in STEPS else STEPS[args.what]
     if args.what == "bundle":
         needed = ("model", "pixels") if args.pixels else ("vae", "amodal", "content")
-    elif args.what == "examples" and args.net != "front" and args.source != "shapes":
+    elif args.what == "examples" and args.net != "front" and args.source != SHAPES:
         needed = ("net", "model")
     for name in needed:
         if not getattr(args, name):
@@ -191,13 +192,13 @@ def check(args: argparse.Namespace) -> None:
         for path in value if isinstance(value, list) else [value] if value else []:
             if not Path(path).is_dir() and not (name == "model" and path == "tiny"):
                 raise UsageError(f"argument --{name.replace('_', '-')}: expected an existing folder, got '{path}'")
-    if args.front and args.source == "shapes":
+    if args.front and args.source == SHAPES:
         raise UsageError(
             f"argument --front: expected none with --source shapes, which has no colours, got '{args.front}'"
         )
     if args.front and not (Path(args.front) / "net" / "config.json").is_file():
         raise UsageError(f"argument --front: expected a run of front, with its network in 'net', got '{args.front}'")
-    drawn = ("flat", "shapes") if args.what == "examples" and args.net == "finish" else ("flat",)
+    drawn = ("flat", SHAPES) if args.what == "examples" and args.net == "finish" else ("flat",)
     if args.what in ("encode", "examples") and args.source not in drawn and not Path(args.source).is_dir():
         words = ", ".join(f"'{name}'" for name in drawn)
         raise UsageError(f"argument --source: expected {words} or an existing folder, got '{args.source}'")

@@ -18,7 +18,7 @@ from diffvas.diffusion.sampling import Sampling
 from diffvas.focus import Box, Boxes, crop_each
 from diffvas.pipelines.amodal import object_masks, sharpen
 from diffvas.pipelines.content import object_content
-from diffvas.pipelines.depths import check_fit, layers
+from diffvas.pipelines.depths import check_fit, layer_stack
 from diffvas.pipelines.desk import Desk
 from diffvas.pipelines.doubt import settle
 from diffvas.pipelines.drawing import Guard, Meter, Plan, Progress, Shelf, decode_windows, draw_latents
@@ -352,7 +352,7 @@ def _depth_of(
     depth: Array | None,
     in_front: Sequence[ObjectTrack] | Array | None,
 ) -> Array | None:
-    """The depth that :func:`complete` works with: cleaned, or ``depths.layers`` in memory. Raises as that does."""
+    """The depth that :func:`complete` works with: cleaned, or ``depths.layer_stack``. Raises as that does."""
     depth = None if depth is None else np.asarray(depth)
     check_inputs(clip, tracks, depth)
     if in_front is None:
@@ -362,9 +362,7 @@ def _depth_of(
     nearer = as_tracks(in_front)
     for track in nearer:
         check_fit("in_front", track.modal_masks.shape, (clip.num_frames, *clip.size))
-    objects, front = ([ArrayTrack(track.modal_masks) for track in some] for some in (tracks, nearer))
-    read = layers(clip.size, objects, front)
-    return np.stack([read(t) for t in range(clip.num_frames)])
+    return layer_stack([track.modal_masks for track in tracks], [track.modal_masks for track in nearer])
 
 
 def check_options(samples: int | None, seed: int, output: str, model_fps: float | str, **asked: Any) -> None:

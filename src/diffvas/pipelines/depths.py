@@ -18,7 +18,7 @@ from diffvas.export import whole_file
 from diffvas.masks import MaskRuns, read_mask_runs
 from diffvas.model_files import AbsentError
 from diffvas.perception import depth as perception
-from diffvas.pipelines.material import Track
+from diffvas.pipelines.material import ArrayTrack, Track
 from diffvas.types import F32, Bool, Clip, ObjectTrack
 from diffvas.video import Footage
 
@@ -153,6 +153,14 @@ def layers(size: tuple[int, int], tracks: Sequence[Track], nearer: Sequence[Trac
         return np.select([front, own, near_front & near_own], [NEAR, OWN, NEAR], FAR).astype(np.float32)
 
     return read
+
+
+def layer_stack(objects: Sequence[Bool], nearer: Sequence[Bool]) -> F32:
+    """(T, H, W) float32: :func:`layers` of masks (T, H, W) in memory, of one object or more."""
+    count, *size = objects[0].shape
+    tracks, front = ([ArrayTrack(masks) for masks in some] for some in (objects, nearer))
+    read = layers((size[0], size[1]), tracks, front)
+    return np.stack([read(t) for t in range(count)])
 
 
 def _any(tracks: Sequence[Track], frame: int, size: tuple[int, int]) -> Bool:

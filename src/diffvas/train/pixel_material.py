@@ -37,7 +37,7 @@ from diffvas.pipelines.pixels import match_visible
 from diffvas.pipelines.recall import Moment, fill, look
 from diffvas.pipelines.sight import Seen, tell_front
 from diffvas.pipelines.timeline import Motion
-from diffvas.train.pixels import SHAPES, ExampleConfig, Make
+from diffvas.train.pixels import SHAPES, ExampleConfig, Make, pack_bits, pack_signed
 from diffvas.train.shape_material import shape_example
 from diffvas.types import F32, U8, Bool
 from diffvas.world.clip import SceneClip
@@ -170,11 +170,6 @@ def spoil_colours(stacks: Sequence[U8], rng: np.random.Generator) -> list[U8]:
     return np.split(np.clip(both, 0, 255).astype(np.uint8), ends)
 
 
-def pack_bits(mask: Bool) -> torch.Tensor:
-    """(..., W) bool -> (..., W/8) packed uint8."""
-    return torch.from_numpy(np.packbits(mask, axis=-1))
-
-
 def front_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
     """For ``front``: everything that the network sees, and where something nearer is; in boxes of the first look at an
     object, or of the second one, since it is asked in both."""
@@ -254,7 +249,7 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
     known = seen.known[at] if seen.rgb is not None else seen.known[at, :-COLOURS]  # no colours where none are told
     maps = np.concatenate([2 * soft[:, None] - 1, known], 1)
     return {
-        "maps": torch.from_numpy(((maps + 1) * 127.5).round().clip(0, 255).astype(np.uint8)),
+        "maps": pack_signed(maps),
         "mode": torch.tensor([mode]),
         **{name: pack_bits(getattr(example, name)[at]) for name in ("modal", "amodal")},
         "weight": example.weight[torch.from_numpy(at)].clamp(min=PLAIN if mode == BY_COLOUR else 0.0),
@@ -323,7 +318,7 @@ def _colours(
     pad = [0] * (COLOUR_FRAMES - len(at))
     order = [*range(len(at)), *pad]
     return {
-        "maps": torch.from_numpy(((np.stack(inputs) + 1) * 127.5).round().clip(0, 255).astype(np.uint8))[order],
+        "maps": pack_signed(np.stack(inputs))[order],
         "truth": torch.from_numpy(np.stack(truths).round().clip(0, 255).astype(np.uint8))[order],
         "hidden": pack_bits(np.stack(counts))[order],
         "weight": torch.tensor([1.0] * len(at) + [0.0] * len(pad)),

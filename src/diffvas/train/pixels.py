@@ -35,6 +35,7 @@ from diffvas.train import jitter
 from diffvas.train.cache import find_shards
 from diffvas.train.checkpoints import differences, replace_folder, write_whole
 from diffvas.train.loop import Batch, LoopConfig, Objective, Report, report_lines, resolved, train
+from diffvas.types import F32, Bool
 
 SETTINGS = "examples.json"
 SHAPES = "shapes"  # the source of examples by ``shape_material.py``
@@ -176,6 +177,16 @@ class PreparedFrames:
         weight = clip["weight"].numpy().astype(np.float64)
         count = min(self.frames, int((weight > 0).sum()))
         return np.sort(rng.choice(len(weight), count, replace=False, p=weight / weight.sum()))
+
+
+def pack_bits(mask: Bool) -> torch.Tensor:
+    """(..., W) bool -> (..., W/8) packed uint8."""
+    return torch.from_numpy(np.packbits(mask, axis=-1))
+
+
+def pack_signed(maps: F32) -> torch.Tensor:
+    """Numbers in about [-1, 1] -> uint8, as ``look_finish`` and ``look_colours`` read them."""
+    return torch.from_numpy(((maps + 1) * 127.5).round().clip(0, 255).astype(np.uint8))
 
 
 def unpack_bits(bits: torch.Tensor) -> np.ndarray:

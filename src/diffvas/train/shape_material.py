@@ -21,6 +21,7 @@ from diffvas.focus import Box, crop_each, extent
 from diffvas.pipelines.finish import BY_DEPTH, COLOURS, UNTOLD
 from diffvas.pipelines.sight import Seen
 from diffvas.shape_memory import HINT
+from diffvas.train.pixels import pack_bits, pack_signed
 from diffvas.types import F32, Bool
 from diffvas.world.flat import SPRITES, Actor, draw, family_tables, moving_layer
 from diffvas.world.outlines import sample_shape
@@ -95,10 +96,10 @@ def shape_example(size: tuple[int, int], count: int, by_depth: float, key: list[
         rows.append((np.concatenate([2 * guess[None] - 1, seen.known[0, :-COLOURS]]), modal[0], amodal[0]))
     maps, modals, amodals = (np.stack(part) for part in zip(*rows, strict=True))
     return {
-        "maps": torch.from_numpy(((maps + 1) * 127.5).round().clip(0, 255).astype(np.uint8)),
+        "maps": pack_signed(maps),
         "mode": torch.tensor([mode]),
-        "modal": torch.from_numpy(np.packbits(modals, axis=-1)),
-        "amodal": torch.from_numpy(np.packbits(amodals, axis=-1)),
+        "modal": pack_bits(modals),
+        "amodal": pack_bits(amodals),
         "weight": torch.ones(count),
     }
 
