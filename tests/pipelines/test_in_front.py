@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,9 @@ def test_files_and_memory_agree(tmp_path: Path) -> None:
     for t, mask in enumerate(done.objects[0].amodal_masks):
         image = np.asarray(Image.open(tmp_path / "out" / "1" / "amodal_masks" / f"{t:05d}.png"))
         np.testing.assert_array_equal(image > 127, mask)
+    written = json.loads((tmp_path / "out" / "result.json").read_text())["settings"]
+    assert written["in_front"] is True and done.settings["in_front"] is True
+    assert "in_front" not in complete(clip, modal, model=tiny_model(), depth=bar.astype(np.float32)).settings
 
 
 def test_results_depend_on_what_it_shows(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def complete(
         model = load_pipelines(model, device)
         loading = time.perf_counter() - began
     plan = Plan.of(model, samples, seed, **asked)
-    material = of_arrays(clip, tracks, depth, float(margin))
+    material = of_arrays(clip, tracks, depth, float(margin), in_front is not None)
     model_fps = "all" if model.behaviour == "faithful" and model_fps == "auto" else model_fps
     timeline = plan_timeline(material.times, cuts, model_fps, model.frames)
     desk = make_desk(model, material, timeline, plan, progress, output=output)
@@ -409,6 +409,8 @@ def settings_of(desk: Desk) -> dict[str, Any]:
         "device": str(model.device),
         "dtype": str(model.amodal.unet.dtype).removeprefix("torch."),
     }
+    if material.said:
+        found["in_front"] = True
     if desk.plan.samples > 1:
         found["output"] = desk.output
     if not timeline.every_frame:

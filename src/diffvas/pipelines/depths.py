@@ -38,13 +38,14 @@ class DepthSource:
 
     Attributes:
         description: one line for the user. key: what results depend on. read: gives a frame's depth, where it exists
-            already. estimator: the network, where it does not.
+            already. estimator: the network, where it does not. said: whether it is a person's word, :func:`open_order`.
     """
 
     description: str
     key: str = "none"
     read: DepthAt | None = None
     estimator: perception.DepthEstimator | None = None
+    said: bool = False
 
     def prepare(
         self, footage: Footage, frames: Sequence[int], folder: Path, progress: Progress | None = None
@@ -138,7 +139,7 @@ def open_order(
     for track in nearer:
         check_fit("in_front", (len(track), *track.size), (footage.num_frames, *footage.size))
     key = hashlib.sha256(b"\0".join(run for track in nearer for run in track.runs)).hexdigest()[:16]
-    return DepthSource(line, f"in front: {key}", layers(footage.size, tracks, nearer))
+    return DepthSource(line, f"in front: {key}", layers(footage.size, tracks, nearer), said=True)
 
 
 def layers(size: tuple[int, int], tracks: Sequence[Track], nearer: Sequence[Track]) -> DepthAt:

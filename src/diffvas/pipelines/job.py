@@ -178,6 +178,7 @@ def run_job(
             footage.frames,
             depth.prepare(footage, timeline.at.tolist(), part.work / "depth", progress),
             float(options.margin),
+            depth.said,
         )
         if max(material.size) > MAX_SIDE:
             raise ValueError(f"margin: expected a canvas of at most {MAX_SIDE} pixels a side, got {max(material.size)}")

@@ -54,6 +54,7 @@ class Material:
         tracks: by object id, at the size of the frames. frames: gives the frames of these numbers, which ascend.
         depth_at: gives a frame's depth (H, W) float32, finite, larger = nearer; None where there is none.
         margin: how far the canvas goes beyond the frame on each side, as a share of the frame's own side.
+        said: whether the depth is a person's word on what stands in front (``depths.layers``).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Material:
     frames: Callable[[Sequence[int]], Iterator[U8]]
     depth_at: Callable[[int], F32] | None = None
     margin: float = 0.0
+    said: bool = False
     _extents: dict[int, list[Extent | None]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -117,7 +119,9 @@ class Material:
         return box.paste(image[None], self.size)[0] if box.top or box.left else image
 
 
-def of_arrays(clip: Clip, tracks: Sequence[ObjectTrack], depth: F32 | None, margin: float = 0.0) -> Material:
+def of_arrays(
+    clip: Clip, tracks: Sequence[ObjectTrack], depth: F32 | None, margin: float = 0.0, said: bool = False
+) -> Material:
     """What is in memory, as material; nothing is copied."""
     return Material(
         clip.name,
@@ -128,4 +132,5 @@ def of_arrays(clip: Clip, tracks: Sequence[ObjectTrack], depth: F32 | None, marg
         lambda numbers: (clip.frames_u8[t] for t in numbers),
         None if depth is None else depth.__getitem__,
         margin,
+        said,
     )
