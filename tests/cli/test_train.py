@@ -108,6 +108,10 @@ BAD = {
         "examples --net colours --source shapes --out x",
         "--source: expected 'flat' or an existing folder, got 'shapes'",
     ),
+    "scenes without shapes": (
+        "examples --net finish --model tiny --source flat --scenes empty --out x",
+        "--scenes: expected --source shapes with it, got 'flat'",
+    ),
     "colours of shapes": (
         "examples --net finish --source shapes --front empty --out x",
         "--front: expected none with --source shapes, which has no colours, got 'empty'",

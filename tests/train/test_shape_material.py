@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from diffvas.focus import extent
 from diffvas.order import may_be_hidden
 from diffvas.pipelines.finish import BY_DEPTH, COLOURS, INPUTS, UNTOLD
 from diffvas.train import shape_material
 from diffvas.train.pixel_material import MAKERS
 from diffvas.train.pixels import RECIPES, SHAPES, ExampleConfig, PreparedFrames, prepare, unpack_bits
-from diffvas.train.shape_material import LEAST_HIDDEN, MOMENTS, shape_example, shape_moments
+from diffvas.train.shape_material import CANVAS, LEAST_HIDDEN, MOMENTS, TALL, TALLER, shape_example, shape_moments
+from diffvas.world.clip import SceneClip
+from diffvas.world.flat import flat_scene
 from pixel_nets import random_nets
 
 SIZE = (48, 64)
+T, H, W = 5, 32, 48
 
 
 @pytest.fixture
@@ -71,3 +76,56 @@ def test_they_are_prepared_and_drawn_like_others(tmp_path: Path) -> None:
     assert batch["x"].shape == (6, INPUTS, 32, 32) and set(batch["mode"].tolist()) <= {BY_DEPTH, UNTOLD}
     loss, _ = recipe.loss(random_nets()["finish"], batch)
     assert torch.isfinite(loss)
+
+
+def rendered(seed: int, **changes: object) -> SceneClip:
+    """A scene of one bar that stands behind a wall, half of it, and partly beyond the frame."""
+    masks = np.zeros((1, T, H + 16, W + 24), bool)
+    masks[0, :, 4:40, 20:32] = True
+    scene = flat_scene([seed], (H, W), T, colour=False)
+    ids = np.zeros((T, H, W), np.uint8)
+    inner = masks[:, :, 8:-8, 12:-12]
+    ids[inner[0]] = 1
+    ids[:, 20:] = 0
+    changes = {"instance_ids": ids, "amodal_masks": inner, "canvas_masks": masks} | changes
+    return replace(scene, **changes)  # type: ignore[arg-type]
+
+
+def test_objects_of_scenes_are_whole_and_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int, ...]] = []
+
+    def scenes(seed: np.random.SeedSequence) -> SceneClip:
+        read.append(tuple(seed.generate_state(2).tolist()))
+        return rendered(1)
+
+    draw = shape_material._SceneObjects(scenes, [1, 2])
+    sizes = []
+    for k in range(2 * shape_material.USES):
+        drawn = draw([0, 2, 2, 24], np.random.default_rng(k))
+        assert drawn.shape == (4, CANVAS, CANVAS) and drawn.dtype == bool
+        top, bottom, left, right = extent(drawn[0]) or (0, 0, 0, 0)
+        assert abs(top + bottom - CANVAS) <= 2 and abs(left + right - CANVAS) <= 2
+        assert abs((bottom - top) / (right - left) - 36 / 12) < 0.4, "all of it, behind the wall and beyond the frame"
+        sizes.append((bottom - top) / TALL)
+    assert len(set(read)) == len(read) == 2, "a scene is read for some objects"
+    assert min(sizes) > TALLER[0] - 0.1 and max(sizes) < TALLER[1] + 0.1 and len(set(sizes)) > 2
+
+    monkeypatch.setattr(shape_material, "_scenes", lambda folder: scenes)
+    one, again, flat = (shape_example(SIZE, 3, 1.0, [5, 0, 1], scenes=folder) for folder in ("some", "some", ""))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert one["maps"].shape == flat["maps"].shape and not torch.equal(one["amodal"], flat["amodal"])
+
+
+def test_scenes_that_will_not_do(tmp_path: Path) -> None:
+    cut = np.ones((1, T, H + 16, W + 24), bool)  # goes on beyond the canvas: nobody knows its shape
+    draw = shape_material._SceneObjects(lambda seed: rendered(1, canvas_masks=cut), [1])
+    assert not draw([0, 1, 2, 3], np.random.default_rng(0)).any()
+    draw = shape_material._SceneObjects(lambda seed: rendered(1, canvas_masks=None), [1])
+    with pytest.raises(ValueError, match="scenes: expected clips with masks beyond the frame, got .* without"):
+        draw([0, 1, 2, 3], np.random.default_rng(0))
+    nothing = np.zeros((1, T, H, W), bool)
+    draw = shape_material._SceneObjects(lambda seed: rendered(1, amodal_masks=nothing), [1])
+    with pytest.raises(ValueError, match="scenes: no object to draw in 100 scenes"):
+        draw([0, 1, 2, 3], np.random.default_rng(0))
+    with pytest.raises(ValueError, match="scenes: expected 'flat' or a folder of scene clips"):
+        shape_example(SIZE, 1, 1.0, [1], scenes=str(tmp_path / "nowhere"))

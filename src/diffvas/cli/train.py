@@ -74,7 +74,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="show the recipe resolved, check its data, write nothing"
     )
-    parser.add_argument("--scenes", type=Path, help="vae: a folder of scenes to use beside the flat world")
+    parser.add_argument(
+        "--scenes",
+        type=Path,
+        help="a folder of scenes: vae: to use beside the flat world; examples of 'shapes': whose objects to draw",
+    )
     add_fields(parser)
     cache = parser.add_argument_group("encode")
     cache.add_argument(
@@ -192,6 +196,8 @@ def check(args: argparse.Namespace) -> None:
         for path in value if isinstance(value, list) else [value] if value else []:
             if not Path(path).is_dir() and not (name == "model" and path == "tiny"):
                 raise UsageError(f"argument --{name.replace('_', '-')}: expected an existing folder, got '{path}'")
+    if args.what == "examples" and args.scenes and args.source != SHAPES:
+        raise UsageError(f"argument --scenes: expected --source shapes with it, got '{args.source}'")
     if args.front and args.source == SHAPES:
         raise UsageError(
             f"argument --front: expected none with --source shapes, which has no colours, got '{args.front}'"
@@ -437,6 +443,7 @@ def prepare_examples(args: argparse.Namespace) -> None:
         model=str(args.model or ""),
         front=str(args.front / "net") if args.front else "",
         clutter=args.clutter,
+        scenes=str(args.scenes or ""),
     )
     with StageProgress() as progress:
         prepare(config, MAKERS[args.net], args.out, args.workers, lambda n, all_: progress("shards", n, all_))

@@ -222,7 +222,7 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
     """For ``finish``: two chunks of frames as the decoder gives them, with stage 1 as the pipelines run it: by what
     ``front`` says where there is one, else by depth or by neither. Or ``shape_material.shape_example``."""
     if config.source == SHAPES:
-        return shape_example(config.size, SHAPES_EACH, DEPTH_SHARE, key)
+        return shape_example(config.size, SHAPES_EACH, DEPTH_SHARE, key, config.scenes)
     model = _model(config.model)
     told = np.random.default_rng([*key, 1]).choice([BY_DEPTH, UNTOLD], p=[DEPTH_SHARE, 1 - DEPTH_SHARE])
     mode = BY_COLOUR if config.front else int(told)

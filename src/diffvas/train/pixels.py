@@ -56,6 +56,7 @@ class ExampleConfig:
         shards, per_shard: how much. frames: T. seed: of all draws. spoil: with the faults of real inputs.
         model, front: the model whose first stage is asked, and the network ``front`` beside it; not for ``front``.
         clutter: share that has a busy background and more things in front, see ``data/clutter.py``.
+        scenes: of ``SHAPES``, a folder of scene clips whose objects are the shapes; "" for those of the flat world.
     """
 
     net: str
@@ -69,6 +70,7 @@ class ExampleConfig:
     model: str = ""
     front: str = ""
     clutter: float = 0.0
+    scenes: str = ""
 
 
 Make = Callable[[ExampleConfig, list[int]], dict[str, torch.Tensor]]

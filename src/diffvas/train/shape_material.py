@@ -1,14 +1,18 @@
 """Examples that teach ``finish`` what shapes there are: moments of objects of which other moments show hardly more.
 
 What no frame shows can only be guessed by one who has seen many shapes, and an object of a rendered scene, with all
-that the pipelines say of it, costs seconds. Here shapes of the flat world are drawn in a box around them, with things
-in front that mostly go along with them, the ground before them, and things behind. All that ``finish`` sees is worked
-out as the pipelines do it; but in place of what the first stage says there are the votes of the other moments.
+that the pipelines say of it, costs seconds. Here shapes of the flat world, or whole objects of rendered scenes, are
+drawn in a box around them, with things in front that mostly go along with them, the ground before them, and things
+behind. All that ``finish`` sees is worked out as the pipelines do it; but in place of what the first stage says there
+are the votes of the other moments.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
+from itertools import count as count_up
 
 import cv2
 import numpy as np
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 
 from diffvas import arrays
 from diffvas.data.augment import spoil_depth, spoil_mask
+from diffvas.data.examples import SceneSource, candidates, open_scenes
 from diffvas.focus import Box, crop_each, extent
 from diffvas.pipelines.finish import BY_DEPTH, COLOURS, UNTOLD
 from diffvas.pipelines.sight import Seen
@@ -40,14 +45,20 @@ GROUND, BORDER = 0.7, 0.15  # how often there is ground before the object, and t
 LEAST_HIDDEN, LEAST_VISIBLE = 16, 12  # pixels
 PLAIN = 0.1  # how often nothing needs to be hidden
 
+USES = 3  # objects that are drawn of a rendered scene, which takes long to read
+TALLER = (0.8, 1.3)  # height of a rendered object in ``TALL``, or its width if that is more
+
 Masks = NDArray[np.bool_]  # (MOMENTS, h, w)
+Draw = Callable[[list[int], np.random.Generator], Masks]  # whole objects, in the middle of the canvas, at some times
 
 
-def shape_moments(size: tuple[int, int], rng: np.random.Generator) -> tuple[Bool, Bool, F32, Bool]:
+def shape_moments(
+    size: tuple[int, int], rng: np.random.Generator, whole_object: Draw | None = None
+) -> tuple[Bool, Bool, F32, Bool]:
     """One object at ``MOMENTS`` times of a clip: modal and amodal masks, depth, and what is in the frame.
 
     Args:
-        size: (h, w) of the box.
+        size: (h, w) of the box. whole_object: draws it; by default one of the flat world.
 
     Returns:
         modal, amodal: (MOMENTS, h, w) bool, amodal as far as it is in the frame. depth: float32 in [0, 1], 1 = near.
@@ -57,7 +68,7 @@ def shape_moments(size: tuple[int, int], rng: np.random.Generator) -> tuple[Bool
         plain, first = rng.random() < PLAIN, int(rng.integers(CLIP))
         away = rng.choice(AWAY, MOMENTS - 1, replace=False)
         times = [first, *np.clip(first + away, 0, CLIP - 1).tolist()]
-        whole = _object(times, rng)
+        whole = (whole_object or _flat_object)(times, rng)
         if not whole.any((1, 2)).all():
             continue
         inside = _inside(whole, rng)
@@ -80,17 +91,24 @@ def shape_moments(size: tuple[int, int], rng: np.random.Generator) -> tuple[Bool
         return modal, amodal | modal, spoil_depth(depth, rng), inside
 
 
-def shape_example(size: tuple[int, int], count: int, by_depth: float, key: list[int]) -> dict[str, torch.Tensor]:
+def shape_example(
+    size: tuple[int, int], count: int, by_depth: float, key: list[int], scenes: str = ""
+) -> dict[str, torch.Tensor]:
     """What ``finish`` is taught by, of ``count`` objects at one moment each; see ``pixel_material.finish_example``.
 
     Args:
-        by_depth: how often depth is told; else nothing tells what is in front.
+        by_depth: how often depth is told; else nothing tells what is in front. scenes: a folder of rendered scenes
+            whose objects are drawn; "" for those of the flat world.
+
+    Raises:
+        ValueError: there are no such scenes, or none with an object to draw.
     """
     rng = np.random.default_rng(key)
+    draw = _SceneObjects(_scenes(scenes), key) if scenes else None
     mode = BY_DEPTH if rng.random() < by_depth else UNTOLD
     rows = []
     for _ in range(count):
-        modal, amodal, depth, inside = shape_moments(size, rng)
+        modal, amodal, depth, inside = shape_moments(size, rng, draw)
         seen = Seen(modal, depth if mode == BY_DEPTH else None, inside)
         guess = np.where(modal[0], 1, seen.recalled[0] / HINT)
         rows.append((np.concatenate([2 * guess[None] - 1, seen.known[0, :-COLOURS]]), modal[0], amodal[0]))
@@ -117,9 +135,70 @@ def _drawn(actor: Actor, path: NDArray[np.floating], times: list[int]) -> Masks:
     return np.stack([draw(actor, t, CLIP, (CANVAS, CANVAS), False)[0].astype(bool) for t in times])
 
 
-def _object(times: list[int], rng: np.random.Generator) -> Masks:
-    """The whole object, in the middle at all moments."""
+def _flat_object(times: list[int], rng: np.random.Generator) -> Masks:
+    """A shape of the flat world, in the middle at all moments."""
     return _drawn(_layer(False, TALL, rng), np.full((CLIP, 2), CANVAS / 2) + rng.normal(0, 0.5, (CLIP, 2)), times)
+
+
+@lru_cache(maxsize=2)
+def _scenes(folder: str) -> SceneSource:
+    try:
+        return open_scenes(folder, CLIP, colour=False, split="train")
+    except ValueError as error:
+        raise ValueError(f"scenes: {str(error).removeprefix('source: ')}") from error
+
+
+class _SceneObjects:
+    """Whole objects of rendered scenes, also of what other things hide and what lies beyond the frame.
+
+    Args:
+        scenes: where they are from. key: of all scenes that are drawn.
+    """
+
+    def __init__(self, scenes: SceneSource, key: list[int]) -> None:
+        self._scenes, self._key = scenes, key
+        self._read, self._left = count_up(), 0
+        self._objects: list[Bool] = []
+
+    def __call__(self, times: list[int], rng: np.random.Generator) -> Masks:
+        """The object at ``times``, each time in the middle, by the middle of its extent."""
+        if not self._left:
+            self._objects, self._left = self._next(), USES
+        self._left -= 1
+        masks = self._objects[int(rng.integers(len(self._objects)))]
+        some = masks[np.minimum(times, len(masks) - 1)]
+        extents = [extent(mask) for mask in some]
+        known = [e for e in extents if e is not None]
+        if not known or _edges(some).any():
+            return np.zeros((len(times), CANVAS, CANVAS), bool)
+        side = max(max(bottom - top, right - left) for top, bottom, left, right in known)
+        scale = TALL * float(rng.uniform(*TALLER)) / side
+        turned = rng.random() < 0.5
+        out = np.zeros((len(times), CANVAS, CANVAS), bool)
+        for mask, around, drawn in zip(some, extents, out, strict=True):
+            if around is not None:
+                top, bottom, left, right = around
+                y, x = (top + bottom - 1) / 2, (left + right - 1) / 2
+                across = -scale if turned else scale
+                move = np.array([[across, 0, CANVAS / 2 - across * x], [0, scale, CANVAS / 2 - scale * y]])
+                soft = cv2.warpAffine(mask.astype(np.float32), move, (CANVAS, CANVAS), flags=cv2.INTER_LINEAR)
+                drawn[:] = soft >= 0.5
+        return out
+
+    def _next(self) -> list[Bool]:
+        for _ in range(100):
+            scene = self._scenes(np.random.SeedSequence([*self._key, next(self._read)]))
+            if scene.canvas_masks is None:
+                raise ValueError(f"scenes: expected clips with masks beyond the frame, got {scene.name!r} without")
+            found = [scene.canvas_masks[index] for index, _ in candidates(scene)]
+            if found:
+                return found
+        raise ValueError("scenes: no object to draw in 100 scenes")
+
+
+def _edges(masks: Bool) -> Bool:
+    """What lies in the outermost pixels of (N, h, w)."""
+    return np.concatenate([masks[:, 0], masks[:, -1], masks[:, :, 0], masks[:, :, -1]], 1)
 
 
 def _thing(on: Bool, times: list[int], rng: np.random.Generator) -> Masks:
