@@ -120,6 +120,10 @@ def test_scenes_that_will_not_do(tmp_path: Path) -> None:
     cut = np.ones((1, T, H + 16, W + 24), bool)  # goes on beyond the canvas: nobody knows its shape
     draw = shape_material._SceneObjects(lambda seed: rendered(1, canvas_masks=cut), [1])
     assert not draw([0, 1, 2, 3], np.random.default_rng(0)).any()
+    with pytest.raises(
+        ValueError, match="scenes: expected objects that are all in the picture, got none in 1000 tries"
+    ):
+        shape_moments(SIZE, np.random.default_rng(0), draw)
     draw = shape_material._SceneObjects(lambda seed: rendered(1, canvas_masks=None), [1])
     with pytest.raises(ValueError, match="scenes: expected clips with masks beyond the frame, got .* without"):
         draw([0, 1, 2, 3], np.random.default_rng(0))

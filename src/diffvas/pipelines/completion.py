@@ -334,7 +334,7 @@ def complete(
         model = load_pipelines(model, device)
         loading = time.perf_counter() - began
     plan = Plan.of(model, samples, seed, **asked)
-    material = of_arrays(clip, tracks, depth, float(margin), in_front is not None)
+    material = of_arrays(clip, tracks, depth, float(margin), said=in_front is not None)
     model_fps = "all" if model.behaviour == "faithful" and model_fps == "auto" else model_fps
     timeline = plan_timeline(material.times, cuts, model_fps, model.frames)
     desk = make_desk(model, material, timeline, plan, progress, output=output)

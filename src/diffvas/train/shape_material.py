@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from itertools import count as count_up
 
 import cv2
 import numpy as np
@@ -44,6 +43,7 @@ GOES_ALONG = 0.7  # how often what is in front hides the same part at all moment
 GROUND, BORDER = 0.7, 0.15  # how often there is ground before the object, and the frame's border near it
 LEAST_HIDDEN, LEAST_VISIBLE = 16, 12  # pixels
 PLAIN = 0.1  # how often nothing needs to be hidden
+TRIES = 1000  # at one object; of shapes of the flat world a few are enough
 
 USES = 3  # objects that are drawn of a rendered scene, which takes long to read
 TALLER = (0.8, 1.3)  # height of a rendered object in ``TALL``, or its width if that is more
@@ -63,8 +63,11 @@ def shape_moments(
     Returns:
         modal, amodal: (MOMENTS, h, w) bool, amodal as far as it is in the frame. depth: float32 in [0, 1], 1 = near.
         inside: bool.
+
+    Raises:
+        ValueError: ``whole_object`` draws none that will do.
     """
-    while True:
+    for _ in range(TRIES):
         plain, first = rng.random() < PLAIN, int(rng.integers(CLIP))
         away = rng.choice(AWAY, MOMENTS - 1, replace=False)
         times = [first, *np.clip(first + away, 0, CLIP - 1).tolist()]
@@ -89,6 +92,7 @@ def shape_moments(
         modal = spoil_mask(modal, rng)
         depth = arrays.normalise_depth(crop_each(boxes, depth, size, arrays.resize_float))
         return modal, amodal | modal, spoil_depth(depth, rng), inside
+    raise ValueError(f"scenes: expected objects that are all in the picture, got none in {TRIES} tries")
 
 
 def shape_example(
@@ -157,37 +161,30 @@ class _SceneObjects:
 
     def __init__(self, scenes: SceneSource, key: list[int]) -> None:
         self._scenes, self._key = scenes, key
-        self._read, self._left = count_up(), 0
+        self._read, self._left = 0, 0
         self._objects: list[Bool] = []
 
     def __call__(self, times: list[int], rng: np.random.Generator) -> Masks:
-        """The object at ``times``, each time in the middle, by the middle of its extent."""
+        """An object at ``times``, each time in the middle; nothing if it is away then, or goes on beyond the canvas."""
         if not self._left:
             self._objects, self._left = self._next(), USES
         self._left -= 1
         masks = self._objects[int(rng.integers(len(self._objects)))]
         some = masks[np.minimum(times, len(masks) - 1)]
-        extents = [extent(mask) for mask in some]
-        known = [e for e in extents if e is not None]
-        if not known or _edges(some).any():
+        extents = [e for e in map(extent, some) if e is not None]
+        if len(extents) < len(times) or _edges(some).any():
             return np.zeros((len(times), CANVAS, CANVAS), bool)
-        side = max(max(bottom - top, right - left) for top, bottom, left, right in known)
-        scale = TALL * float(rng.uniform(*TALLER)) / side
-        turned = rng.random() < 0.5
-        out = np.zeros((len(times), CANVAS, CANVAS), bool)
-        for mask, around, drawn in zip(some, extents, out, strict=True):
-            if around is not None:
-                top, bottom, left, right = around
-                y, x = (top + bottom - 1) / 2, (left + right - 1) / 2
-                across = -scale if turned else scale
-                move = np.array([[across, 0, CANVAS / 2 - across * x], [0, scale, CANVAS / 2 - scale * y]])
-                soft = cv2.warpAffine(mask.astype(np.float32), move, (CANVAS, CANVAS), flags=cv2.INTER_LINEAR)
-                drawn[:] = soft >= 0.5
-        return out
+        tall = max(max(bottom - top, right - left) for top, bottom, left, right in extents)
+        half = round(CANVAS * tall / (2 * TALL * float(rng.uniform(*TALLER))))
+        middles = [((top + bottom) // 2, (left + right) // 2) for top, bottom, left, right in extents]
+        boxes = [Box(y - half, y + half, x - half, x + half) for y, x in middles]
+        whole = crop_each(boxes, some, (CANVAS, CANVAS), arrays.resize_masks_area) >= 0.5
+        return np.asarray(whole[..., ::-1] if rng.random() < 0.5 else whole)
 
     def _next(self) -> list[Bool]:
         for _ in range(100):
-            scene = self._scenes(np.random.SeedSequence([*self._key, next(self._read)]))
+            scene = self._scenes(np.random.SeedSequence([*self._key, self._read]))
+            self._read += 1
             if scene.canvas_masks is None:
                 raise ValueError(f"scenes: expected clips with masks beyond the frame, got {scene.name!r} without")
             found = [scene.canvas_masks[index] for index, _ in candidates(scene)]
