@@ -108,7 +108,7 @@ def test_the_command_line_refuses_in_a_sentence(tmp_path: Path, capsys: pytest.C
     table = {
         ("--in-front", str(few), "--depth", "auto"): "expected it or --depth, got both ('auto')",
         ("--in-front", str(few)): "expected 12 masks, one per frame, got 2",
-        ("--in-front", str(tmp_path / "none")): "expected an existing file or folder, got no such path",
+        ("--in-front", str(tmp_path / "none")): "expected an existing file or folder, or numbers of objects of --masks",
     }
     for words, message in table.items():
         out = tmp_path / "out"

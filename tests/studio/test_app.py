@@ -186,6 +186,35 @@ def test_clicks_during_a_completion_do_not_change_it(tmp_path: Path) -> None:
         studio.close()
 
 
+def test_what_is_marked_stands_in_front(desk: Desk) -> None:
+    import importlib
+
+    clip = desk.tracked()
+    desk.click(clip, 2, x=38, y=16)
+    desk.settled(clip)
+    state = desk.ask("PATCH", f"{clip}/objects/2", json={"in_front": True})
+    assert [item["in_front"] for item in state["objects"]] == [False, True] and state["tracked"] == state["version"]
+    assert desk.ask("PATCH", f"{clip}/objects/2", json={"name": "plate"})["objects"][1]["in_front"], "a name changes it"
+    desk.ask("POST", f"{clip}/runs", json={"seed": 4, "content": False, "depth": "exact"})
+    state = desk.settled(clip)
+    (run,) = state["runs"]
+    assert state["jobs"][-1]["state"] == "done" and [item["id"] for item in run["objects"]] == [1]
+    assert run["in_front"] == [2] and run["note"] == "in front: plate"
+    (session,) = desk.studio.sessions._all.values()
+    work = session.clips[clip.rsplit("/", 1)[1]]
+    ball, plate = unpacked(work.tracked())
+    asked = {"model": desk.studio.machine.model(), "samples": 1, "seed": 4}
+    complete = importlib.import_module("diffvas.pipelines.completion").complete
+    told = complete(work.clip, [ball], in_front=[plate], **asked).objects[0].amodal_masks
+    assert np.array_equal(picture(desk, f"{clip}/runs/{run['id']}/1/1/amodal/2")[..., 1] > 127, told[2])
+    desk.ask("PATCH", f"{clip}/objects/1", json={"in_front": True})
+    said = desk.refused("POST", f"{clip}/runs", 400, json={})
+    assert said == "Expected an object to complete, got only what stands in front; click what it hides."
+    desk.ask("PATCH", f"{clip}/objects/2", json={"in_front": False})
+    desk.ask("POST", f"{clip}/runs", json={"content": False})
+    assert [item["id"] for item in desk.settled(clip)["runs"][-1]["objects"]] == [2]
+
+
 def test_exact_depth_is_for_the_demo_only(desk: Desk) -> None:
     clip = desk.tracked()
     desk.ask("POST", f"{clip}/runs", json={"depth": "exact"})

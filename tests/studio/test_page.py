@@ -181,6 +181,31 @@ def test_clicks_mend_and_can_be_taken_back(page: Page, served: Served) -> None:
     walk.wait_tracked()
 
 
+def test_an_object_is_marked_as_standing_in_front(page: Page, served: Served) -> None:
+    walk = opened(page, served)
+    walk.click_clip(33, 12)
+    walk.wait_tracked()
+    front = page.get_by_role("button", name="object 2 stands in front")
+    expect(page.get_by_role("button", name="object 1 stands in front")).to_be_hidden()
+    depth = page.locator("#depth")
+    depth.select_option("none")
+    page.get_by_role("button", name="New object").click()
+    walk.click_clip(38, 16)
+    walk.wait_tracked()
+    front.click()
+    expect(front).to_have_attribute("aria-pressed", "true")
+    expect(depth).to_be_disabled()
+    expect(depth).to_have_value("marked")
+    run(page, walk, 1)
+    expect(page.locator("#run-note")).to_have_text("In front: object 2.")
+    expect(page.locator("#run-select option")).to_have_text(["1: 1 sample, order as marked"])
+    page.reload()
+    expect(depth).to_have_value("marked")
+    front.click()
+    expect(depth).to_have_value("none")
+    expect(depth).to_be_enabled()
+
+
 def test_errors_are_shown_in_one_sentence(page: Page, served: Served, tmp_path: Path) -> None:
     page.goto(served.url)
     (tmp_path / "bad.mp4").write_bytes(b"nothing like a video" * 50)

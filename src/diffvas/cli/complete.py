@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffvas.cli.console import StageProgress, UsageError, blame, fail, not_negative, one_of, whole_number
 from diffvas.cli.prompting import HELP as OBJECTS_HELP
-from diffvas.cli.prompting import add_object_arguments, check_objects, find_runs
+from diffvas.cli.prompting import add_object_arguments, check_objects, find_named, find_parts
 
 if TYPE_CHECKING:
     from diffvas.pipelines.job import Report
@@ -84,8 +84,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--in-front",
-        metavar="MASKS",
-        help="in place of depth: masks, as in --masks, of what stands in front of the objects; all else is behind them",
+        metavar="MASKS|NAMES",
+        help="in place of depth: what stands in front of the objects; all else is behind them. Masks of it, as in "
+        "--masks, or objects by their name (--object; these prompts may stand beside --masks) or their number in "
+        "--masks, with commas between; those are not completed",
     )
     model.add_argument("--only-masks", action="store_true", help="stage 1 alone: no content")
     model.add_argument(
@@ -181,6 +183,7 @@ def run(args: argparse.Namespace) -> int:
     """Read, complete, write; see :data:`HELP`. What is cheap to check is checked before torch is imported."""
     started = time.perf_counter()
     objects = check_objects(args, _check_paths(args))
+    named = find_named(args, objects)
     _check_levels(args)
     _check_model(args.model)
     _check_device(args.device)
@@ -191,12 +194,12 @@ def run(args: argparse.Namespace) -> int:
     with StageProgress() as progress:
         with blame("INPUT"):
             footage, cuts = scan(args.input, args.shots)
-        tracks = find_runs(args, objects, footage, progress)
+        tracks, nearer = find_parts(args, objects, named, footage, progress)
         depths = importlib.import_module("diffvas.pipelines.depths")
         said = args.in_front is not None
         with blame("--in-front" if said else "--depth"):
             if said:
-                depth = depths.open_order(args.in_front, tracks, footage)
+                depth = depths.open_order(nearer or args.in_front, tracks, footage)
             else:
                 depth = depths.open_depth(args.depth, footage, device=args.device)
         if said or args.depth != "none":
@@ -278,7 +281,7 @@ def _check_paths(args: argparse.Namespace) -> Path:
     """The absolute place of the output, once it and the inputs are known to be good."""
     from diffvas.export import check_out_dir
 
-    inputs = {"INPUT": args.input, "--masks": args.masks, "--in-front": args.in_front}
+    inputs = {"INPUT": args.input, "--masks": args.masks}
     inputs = {name: path for name, path in inputs.items() if path is not None}
     if args.in_front is not None and args.depth != "none":
         raise UsageError(f"argument --in-front: expected it or --depth, got both ('{args.depth}')")
@@ -287,8 +290,9 @@ def _check_paths(args: argparse.Namespace) -> Path:
             raise UsageError(f"argument {name}: expected an existing file or folder, got no such path '{path}'")
     with blame("--out"):
         place = check_out_dir(args.out)
-    if Path(args.depth).exists():
-        inputs["--depth"] = args.depth
+    for name, words in (("--depth", args.depth), ("--in-front", args.in_front)):
+        if words and Path(words).exists():
+            inputs[name] = words
     for name, path in inputs.items():
         source = Path(path).resolve()
         if source == place or place in source.parents:

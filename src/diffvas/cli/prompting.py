@@ -64,10 +64,12 @@ def add_object_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_objects(args: argparse.Namespace, out: Path) -> list[ObjectPrompts]:
-    """What is cheap to check: masks or prompts, not both, and all of them readable.
+    """What is cheap to check: masks or prompts, and all of them readable. Both only where ``--in-front`` names what
+    the prompts show.
 
     Args:
-        args: see :func:`add_object_arguments`, and ``input``. out: the place of the command's own output.
+        args: see :func:`add_object_arguments`, and ``input``; some commands have ``in_front``. out: the place of the
+            command's own output.
 
     Returns:
         The objects to be tracked; none where masks are given.
@@ -75,7 +77,9 @@ def check_objects(args: argparse.Namespace, out: Path) -> list[ObjectPrompts]:
     Raises:
         UsageError: the first that is wrong.
     """
-    if args.prompts and args.masks is not None:
+    in_front = str(getattr(args, "in_front", None) or "")
+    named = in_front and not Path(in_front).exists()  # then prompts may show what stands in front
+    if args.prompts and args.masks is not None and not named:
         raise UsageError(f"argument --masks: expected masks or prompts, got both (--{args.prompts[0][0]})")
     if not args.prompts:
         if args.masks is None:
@@ -164,6 +168,87 @@ def find_runs(
             folder = write_masks(ids, masks, args.save_masks or Path(temp) / "masks", about)
         _tell(about)  # not before it is known that something is there: an error is one line
         return read_mask_runs(folder, footage.size, footage.num_frames)
+
+
+def find_named(args: argparse.Namespace, objects: list[ObjectPrompts]) -> dict[str, int] | None:
+    """The objects that ``--in-front`` names, and their numbers; None where it gives masks, or is not given.
+
+    Args:
+        objects: as :func:`check_objects` found them.
+
+    Raises:
+        UsageError: neither a path nor such names.
+    """
+    words = args.in_front
+    if words is None or (words and Path(words).exists()):
+        return None
+    names = [name.strip() for name in words.split(",")]
+    if not objects:
+        if all(name.isdecimal() for name in names):
+            return {name: int(name) for name in names}
+        raise UsageError(
+            "argument --in-front: expected an existing file or folder, or numbers of objects of --masks, got no such "
+            f"path '{words}'"
+        )
+    known = {item.name: item.object_id for item in objects}
+    by_words = [item.name for item in objects if item.text is not None]
+    for name in names:
+        if name in by_words:
+            raise UsageError(
+                f"argument --in-front: expected an object shown by points, boxes or a mask, got '{name}', of which its "
+                "words may find several; save what they find (--save-masks), and give those masks"
+            )
+        if name not in known:
+            raise UsageError(
+                f"argument --in-front: expected an existing file or folder, or names given by --object "
+                f"({', '.join(known)}), got '{name}'"
+            )
+    others = [name for name in known if name not in names]
+    if args.masks is not None and others:
+        raise UsageError(
+            f"argument --in-front: expected beside --masks prompts of what stands in front alone, got '{others[0]}' too"
+        )
+    if args.masks is None and not others:
+        raise UsageError(
+            f"argument --in-front: expected an object beside these to complete, got all of them ('{words}')"
+        )
+    return {name: known[name] for name in names}
+
+
+def find_parts(
+    args: argparse.Namespace,
+    objects: list[ObjectPrompts],
+    named: dict[str, int] | None,
+    footage: Footage,
+    progress: Callable[[str, int, int], None],
+) -> tuple[list[MaskRuns], list[MaskRuns] | None]:
+    """The objects to complete, and those that ``--in-front`` names; None where it names none.
+
+    Args:
+        objects: see :func:`check_objects`. named: see :func:`find_named`. progress: see :func:`find_runs`.
+
+    Raises:
+        UsageError: as :func:`find_runs`; or an object that there is none of, or none to complete.
+    """
+    tracks = find_runs(args, objects, footage, progress)
+    if named is None:
+        return tracks, None
+    if args.masks is not None and objects:
+        return find_runs(args, [], footage, progress), tracks
+    ids = [track.object_id for track in tracks]
+    for name, number in named.items():
+        if number not in ids:
+            raise UsageError(
+                f"argument --in-front: expected numbers of objects ({', '.join(map(str, ids))}), got {name}"
+            )
+    parts: tuple[list[MaskRuns], list[MaskRuns]] = ([], [])
+    for track in tracks:
+        parts[track.object_id in named.values()].append(track)
+    if not parts[0]:
+        raise UsageError(
+            f"argument --in-front: expected an object beside these to complete, got all of them ('{args.in_front}')"
+        )
+    return parts
 
 
 def _about(args: argparse.Namespace, objects: list[ObjectPrompts], lines: list[str]) -> dict[str, Any]:

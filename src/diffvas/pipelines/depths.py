@@ -119,12 +119,12 @@ SLACK = 0.005
 
 
 def open_order(
-    in_front: str | Path | Sequence[ObjectTrack], tracks: Sequence[MaskRuns], footage: Footage
+    in_front: str | Path | Sequence[ObjectTrack | MaskRuns], tracks: Sequence[MaskRuns], footage: Footage
 ) -> DepthSource:
     """Depth of three layers from a person's word: what stands in front, the objects, and all else behind them.
 
     Args:
-        in_front: masks of it, what ``masks.read_masks`` takes, or tracks in memory; together they are one layer.
+        in_front: masks of it, what ``masks.read_masks`` takes, or tracks; together they are one layer.
         tracks: the objects.
 
     Raises:
@@ -134,8 +134,12 @@ def open_order(
         nearer = read_mask_runs(in_front, footage.size, footage.num_frames)
         line = f"depth: in front is what {in_front} shows"
     else:
-        nearer = [MaskRuns.of(track.object_id, track.modal_masks) for track in in_front]
-        line = "depth: in front is what masks show"
+        nearer = [
+            track if isinstance(track, MaskRuns) else MaskRuns.of(track.object_id, track.modal_masks)
+            for track in in_front
+        ]
+        numbers = ", ".join(str(track.object_id) for track in nearer)
+        line = f"depth: in front {'are objects' if len(nearer) > 1 else 'is object'} {numbers}"
     for track in nearer:
         check_fit("in_front", (len(track), *track.size), (footage.num_frames, *footage.size))
     key = hashlib.sha256(b"\0".join(run for track in nearer for run in track.runs)).hexdigest()[:16]

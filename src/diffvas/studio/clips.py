@@ -54,11 +54,13 @@ def unpacked(tracks: list[tuple[int, PackedMasks]]) -> list[ObjectTrack]:
 
 @dataclass(eq=False)
 class StudioObject:
-    """An object that somebody clicks: ``clicks`` in the order in which they came."""
+    """An object that somebody clicks: ``clicks`` in the order in which they came. Where it stands ``in_front`` it is
+    not completed, and says in place of depth what hides the others."""
 
     id: int
     name: str
     clicks: list[Click] = field(default_factory=list)
+    in_front: bool = False
 
     @property
     def starts(self) -> bool:
@@ -90,6 +92,7 @@ class Run:
     """One completion: its samples come one by one; with several, ``mean`` follows, where most of them agree.
 
     Attributes:
+        nearer: what stands in front of the objects; where there is none, ``asked["depth"]`` counts.
         confidence: per object (T,) in [0, 1]: the mean IoU of the mean's mask with the samples.
     """
 
@@ -99,6 +102,7 @@ class Run:
     objects: list[tuple[int, str]]
     tracks: list[tuple[int, PackedMasks]]
     track_version: int
+    nearer: list[tuple[int, PackedMasks]] = field(default_factory=list)
     job: str = ""
     note: str = ""
     samples: dict[str, Sample] = field(default_factory=dict)
@@ -218,12 +222,19 @@ class ClipWork:
     # runs --------------------------------------------------------------------------------------------------------
 
     def new_run(self, asked: dict[str, Any]) -> Run:
-        """A run that has not begun, of the masks as they are now; ValueError as :meth:`tracked`."""
+        """A run that has not begun, of the masks as they are now; ValueError as :meth:`tracked`, or where all that is
+        shown stands in front."""
         with self.lock:
-            tracks = self.tracked()
+            tracked = self.tracked()
+            tracks = [(number, masks) for number, masks in tracked if not self.objects[number].in_front]
+            nearer = [(number, masks) for number, masks in tracked if self.objects[number].in_front]
+            if not tracks:
+                raise ValueError("expected an object to complete, got only what stands in front; click what it hides")
             self._runs_made += 1
             names = [(number, self.objects[number].name) for number, _ in tracks]
-            run = Run(secrets.token_hex(12), self._runs_made, asked, names, tracks, self.tracked_version)
+            run = Run(secrets.token_hex(12), self._runs_made, asked, names, tracks, self.tracked_version, nearer)
+            if nearer:
+                run.note = "in front: " + ", ".join(self.objects[number].name for number, _ in nearer)
             self.runs[run.id] = run
             return run
 
@@ -266,6 +277,7 @@ class ClipWork:
         return {
             "id": item.id,
             "name": item.name,
+            "in_front": item.in_front,
             "colour": "#{:02x}{:02x}{:02x}".format(*object_colour(item.id)),
             "clicks": [click_state(click) for click in item.clicks],
             "areas": None if track is None else [int(n) for n in track.areas],
@@ -291,6 +303,7 @@ def run_state(run: Run) -> dict[str, Any]:
             for number, name in run.objects
         ],
         "track_version": run.track_version,
+        "in_front": [number for number, _ in run.nearer],
         "job": run.job,
         "note": run.note,
         "samples": [{"key": sample.key, "areas": sample.areas} for sample in run.samples.values()],

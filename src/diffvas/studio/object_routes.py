@@ -19,10 +19,11 @@ from diffvas.studio.work import quick_mask, track_clip
 router = APIRouter()
 
 
-class Rename(BaseModel):
-    """A new name."""
+class ObjectChange(BaseModel):
+    """A new name, or whether it stands in front of the others; what is left out stays."""
 
-    name: str = Field(max_length=400)
+    name: str | None = Field(None, max_length=400)
+    in_front: bool | None = None
 
 
 class ClickIn(BaseModel):
@@ -43,11 +44,15 @@ def add_object(work: CurrentClip, studio: CurrentStudio, session: CurrentSession
 
 
 @router.patch("/api/clips/{clip_id}/objects/{object_id}")
-def rename_object(
-    item: CurrentObject, name: Rename, work: CurrentClip, studio: CurrentStudio, session: CurrentSession
+def change_object(
+    item: CurrentObject, wanted: ObjectChange, work: CurrentClip, studio: CurrentStudio, session: CurrentSession
 ) -> dict[str, Any]:
-    """Call an object something else."""
-    item.name = clean_name(name.name, f"object {item.id}")
+    """Call an object something else, or say that it stands in front of the others."""
+    with work.lock:
+        if wanted.name is not None:
+            item.name = clean_name(wanted.name, f"object {item.id}")
+        if wanted.in_front is not None:
+            item.in_front = wanted.in_front
     return state_of(studio, session, work)
 
 

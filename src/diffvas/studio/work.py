@@ -193,7 +193,10 @@ def complete_clip(machine: Machine, work: ClipWork, run: Run, job: Job) -> None:
         model = dataclasses.replace(model, content=None)
     stages = ["amodal", *(["content"] if model.content is not None else []), "write"]
     meter = _Meter(job, asked["samples"], stages)
-    depth, run.note = _depth(machine, work, asked["depth"], meter)
+    nearer = unpacked(run.nearer) or None
+    depth = None
+    if nearer is None:
+        depth, run.note = _depth(machine, work, asked["depth"], meter)
     completion_module = importlib.import_module("diffvas.pipelines.completion")
     place = work.folder / f"run-{run.id}"
     try:
@@ -205,6 +208,7 @@ def complete_clip(machine: Machine, work: ClipWork, run: Run, job: Job) -> None:
                 tracks,
                 model=dataclasses.replace(model, cut_at=model.levels(asked["samples"])[k]),
                 depth=depth,
+                in_front=nearer,
                 samples=1,
                 steps=asked["steps"],
                 seed=asked["seed"] + k,

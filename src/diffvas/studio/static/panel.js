@@ -71,17 +71,27 @@ function objectRow(o) {
   const remove = element("button", { type: "button", className: "plain", textContent: "×", title: `Remove ${o.name}` });
   remove.setAttribute("aria-label", `Remove ${o.name}`);
   remove.addEventListener("click", (event) => { event.stopPropagation(); change("DELETE", `/objects/${o.id}`); });
-  const row = element("li", { className: o.id === ui.active ? "active" : "", dataset: { object: o.id } }, swatch, name,
+  const row = element("li", { className: o.id === ui.active ? "active" : "", dataset: { object: o.id } }, swatch, name, frontButton(o),
     element("span", { className: "count", textContent: o.clicks.length ? plural(o.clicks.length, "click") : "not clicked" }), remove);
   row.addEventListener("click", () => { ui.active = o.id; refresh(); });
   name.addEventListener("focus", () => { if (ui.active !== o.id) { ui.active = o.id; refresh(); } });
   return row;
 }
 
+// With two objects or more: whether one only hides the others.
+function frontButton(o) {
+  const front = element("button", { type: "button", className: "front", textContent: "in front", hidden: ui.clip.objects.length < 2 && !o.in_front,
+    title: "It stands in front of the others: it hides them, and is not completed" });
+  front.setAttribute("aria-label", `${o.name} stands in front`);
+  front.setAttribute("aria-pressed", o.in_front);
+  front.addEventListener("click", (event) => { event.stopPropagation(); change("PATCH", `/objects/${o.id}`, { in_front: !o.in_front }); });
+  return front;
+}
+
 function paintObjects() {
   const { clip } = ui;
   const holder = $("objects");
-  const key = JSON.stringify(clip.objects.map((o) => [o.id, o.name, o.clicks.length]));
+  const key = JSON.stringify(clip.objects.map((o) => [o.id, o.name, o.clicks.length, o.in_front]));
   if (holder.dataset.key !== key && !holder.contains(document.activeElement?.closest?.("input"))) {
     holder.dataset.key = key;
     holder.replaceChildren(...clip.objects.map(objectRow));
@@ -112,11 +122,13 @@ export async function addObject() {
 
 // 2 completion --------------------------------------------------------------------------------------------------------
 
+// Whether objects say what stands in front; depth is not asked for then.
+const marked = () => ui.clip.objects.some((o) => o.in_front && o.clicks.length);
 const whole = (id, fallback) => { const n = parseInt($(id).value, 10); return Number.isFinite(n) ? n : fallback; };
 
 async function start() {
   const state = await change("POST", "/runs", {
-    samples: whole("samples", 1), steps: whole("steps", null), seed: whole("seed", 0), depth: $("depth").value, content: $("content").checked,
+    samples: whole("samples", 1), steps: whole("steps", null), seed: whole("seed", 0), depth: marked() ? "none" : $("depth").value, content: $("content").checked,
   });
   if (state) { ui.watched = state.run; refresh(); }
 }
@@ -140,7 +152,7 @@ function paintComplete() {
     words = run ? `Done in ${run.seconds < 90 ? `${run.seconds.toFixed(0)} s` : `${Math.round(run.seconds / 60)} min`}.` : "";
   }
   jobStatus($("run-status"), job || (last?.state === "failed" ? last : null), words);
-  if ($("depth").dataset.clip !== clip.id) fillForm();
+  if ($("depth").dataset.clip !== clip.id || $("depth").disabled !== marked()) fillForm();
 }
 
 const FIELDS = ["samples", "steps", "seed", "depth", "content"];
@@ -149,12 +161,17 @@ function fillForm() {
   const { clip, form } = ui, exact = $("depth").querySelector("[value=exact]");
   $("depth").dataset.clip = clip.id;
   exact.hidden = exact.disabled = !clip.exact_depth;
+  $("depth").disabled = marked();
+  $("depth").querySelector("[value=marked]").hidden = !marked();
   const values = { samples: 1, steps: "", seed: 0, depth: clip.exact_depth ? "exact" : "auto", content: true, ...form };
   for (const key of FIELDS) $(key)[key === "content" ? "checked" : "value"] = values[key];
+  if (marked()) $("depth").value = "marked";
 }
 
 function readForm() {
-  ui.form = Object.fromEntries(FIELDS.map((key) => [key, $(key)[key === "content" ? "checked" : "value"]]));
+  // a depth that was chosen before counts again when nothing is marked any more
+  const fields = marked() ? FIELDS.filter((key) => key !== "depth") : FIELDS;
+  ui.form = { ...ui.form, ...Object.fromEntries(fields.map((key) => [key, $(key)[key === "content" ? "checked" : "value"]])) };
   refresh();
 }
 
@@ -169,7 +186,7 @@ export function stepSample(by) {
 
 function runWords(run) {
   const drawn = run.samples.filter((s) => s.key !== "mean").length;
-  const depth = run.note.startsWith("depth: none") ? "no depth" : { exact: "exact depth", auto: "estimated depth", none: "no depth" }[run.asked.depth];
+  const depth = run.in_front.length ? "order as marked" : run.note.startsWith("depth: none") ? "no depth" : { exact: "exact depth", auto: "estimated depth", none: "no depth" }[run.asked.depth];
   return `${run.number}: ${plural(drawn, "sample")}, ${depth}`;
 }
 
@@ -190,7 +207,7 @@ function paintResults() {
   }));
   const notes = [];
   if (run.track_version !== clip.version) notes.push("Masks were changed after this run.");
-  if (run.note && run.asked.depth === "auto") notes.push(`${run.note[0].toUpperCase()}${run.note.slice(1)}.`);
+  if (run.note && (run.in_front.length || run.asked.depth === "auto")) notes.push(`${run.note[0].toUpperCase()}${run.note.slice(1)}.`);
   if ($("run-note").textContent !== notes.join(" ")) $("run-note").textContent = notes.join(" ");
   paintLow();
 }
