@@ -15,35 +15,30 @@ from safetensors.torch import load_file
 from diffvas.data import examples
 from diffvas.data.examples import is_held_out
 from diffvas.diffusion.pixel_net import PixelNet
-from diffvas.focus import Box, whole_frames
+from diffvas.focus import Box
 from diffvas.pipelines import loading
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.finish import INPUTS
 from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
-from diffvas.pipelines.front import middle, wide_size
+from diffvas.pipelines.front import wide_size
 from diffvas.pipelines.sight import Seen
 from diffvas.train import pixel_material
 from diffvas.train.bundle import add_nets
 from diffvas.train.loop import LoopConfig
-from diffvas.train.pixel_material import MAKERS, PLAIN, RARE, spoil_colours, underfoot
+from diffvas.train.pixel_material import MAKERS, PLAIN, RARE, spoil_colours
 from diffvas.train.pixels import (
-    FAR_WEIGHT,
     RECIPES,
-    RIM_WEIGHT,
     ExampleConfig,
     PreparedFrames,
     colours_loss,
     finish_loss,
     front_loss,
-    look_front,
-    pack_bits,
     prepare,
     shard_path,
     train_pixels,
     unpack_bits,
 )
 from diffvas.types import Extent
-from diffvas.world.clip import SceneClip
 from diffvas.world.storage import write_scene_clip
 from factories import FRAMES, make_scene
 from pixel_nets import model_with_nets, random_nets
@@ -209,69 +204,8 @@ def test_losses_are_least_at_the_truth() -> None:
     visible = right.clone()
     visible[:, :, :, 2:4] = -20
     assert finish_loss(Says(visible), batch)[0] == best, "what is visible does not count"
-    told = {**batch, "truth": torch.cat([truth, torch.ones(2, 1, 8, 8)], 1)}
-    good, bad = (front_loss(Says(a), told)[0] for a in (right, wrong))
+    good, bad = (front_loss(Says(a), batch)[0] for a in (right, wrong))
     assert good < 0.01 < bad
-
-
-def test_what_stands_in_front_is_learned_near_the_object_most_of_all() -> None:
-    size = (64, 64)
-    wide = wide_size(size)
-    modal, amodal, room = (np.zeros((1, *s), bool) for s in (size, size, wide))
-    modal[:, 20:30, 20:30] = amodal[:, 20:30, 20:34] = True
-    recalled = np.zeros((1, *size), np.uint8)
-    recalled[:, 60, 60] = 100
-    clip = {
-        "rgb": torch.zeros(1, *wide, 3, dtype=torch.uint8),
-        "recalled": torch.from_numpy(recalled),
-        "passed": torch.zeros(1, *wide, dtype=torch.uint8),
-        "shown": pack_bits(np.ones((1, *wide), bool)),
-        **{name: pack_bits(mask) for name, mask in (("modal", modal), ("amodal", amodal), ("room", room))},
-    }
-    _, weight, near = look_front(clip, np.array([0]))["truth"][0].numpy()
-    row, column = ((side - inner) // 2 for side, inner in zip(wide, size, strict=True))
-    assert weight[row + 25, column + 25] == 0, "what is visible is not asked for"
-    assert weight[row + 25, column + 32] == 5, "what is hidden counts most"
-    assert weight[row + 25, column + 38] == weight[row + 58, column + 58] == 1, "near what is seen or recalled"
-    assert weight[row + 2, column + 50] == FAR_WEIGHT and not near[row + 2, column + 50]
-    assert weight[0, 0] == np.float32(RIM_WEIGHT) and not near[0, 0]
-    batch = look_front(clip, np.array([0]))
-    far = torch.full((1, 1, *wide), -20.0)
-    far[..., row + 2, column + 50] = 20
-    loss, numbers = front_loss(Says(far), batch)
-    assert loss > 0 and numbers["right"] == 1, "the numbers are of what is near"
-
-
-def test_the_ground_that_an_object_stands_on_hides_nothing_of_it() -> None:
-    """A camera a metre above the ground sees a post four metres away, and a box that hides its foot altogether."""
-    height, width, focal = 64, 64, 32.0
-    pose = np.eye(4)
-    pose[:3, :3] = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])  # x right, y down, z forward; the world's z is up
-    pose[2, 3] = 1.0
-    down = (np.arange(height) + 0.5 - height / 2) / focal
-    with np.errstate(divide="ignore"):
-        depth = np.repeat(np.where(down > 0, 1 / down, 100.0)[:, None], width, 1).clip(0, 100).astype(np.float32)
-    ids = np.zeros((height, width), np.uint8)
-    post = (depth[:, :1] >= 4) & (abs(down[:, None]) <= 0.25) & (abs(np.arange(width) - 32) < 6)
-    amodal = post.copy()
-    depth[post], ids[post] = 4.0, 1
-    box = (down[:, None] > 0.1) & (down[:, None] < 0.5) & (abs(np.arange(width) - 32) < 8)
-    depth[box], ids[box] = 2.0, 2
-    scene = SceneClip(
-        np.zeros((1, height, width, 3), np.uint8), depth[None], ids[None], np.stack([amodal, box])[:, None],
-        np.zeros((2, 1, height, width, 3), np.uint8), "post", 0,
-        intrinsics=np.array([[[focal, 0, 32.0], [0, focal, 32.0], [0, 0, 1]]]), camera_poses=pose[None],
-    )  # fmt: skip
-    ground = underfoot(scene, 0)[0]
-    assert ground[50:, :].all(), "what lies before the post"
-    assert not ground[: height // 2].any(), "nothing above the horizon"
-    assert not ground[box & (down[:, None] < 0.4)].any(), "what stands before it may hide it"
-    assert not underfoot(replace(scene, intrinsics=None, camera_poses=None), 0).any()
-    made = pixel_material.cut_out(scene, 0, whole_frames(1, (height, width)), np.random.default_rng(0), SIZE, False)
-    assert made is not None
-    room = middle(made.room, SIZE)[0]
-    assert room[made.amodal[0] & ~made.modal[0]].all() and not room[26:, :10].any()
-    assert made.amodal[0].sum() > made.modal[0].sum() > 0
 
 
 def test_colours_are_judged_where_they_are_hidden() -> None:

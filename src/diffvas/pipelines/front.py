@@ -3,8 +3,8 @@
 A small network looks at the frame and at four others, at where the object is visible in them, at where it passes in any
 other (``swept.py``), and at what other frames say of its shape. It sees more of the frames than the other networks do,
 a rim around their boxes: what hides something often stands on the ground a good way below it. It gives the probability
-that what is seen at a pixel may hide the object: something at least as near, as ``order.may_be_hidden`` reads it off a
-depth map, but not the ground that the object stands on. Everything that depth is used for is then done with it.
+that something at least as near as the object is seen at a pixel, which is what ``order.may_be_hidden`` reads off a
+depth map. Everything that depth is used for is then done with it.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def look_passed(rgb: U8, modal: Bool, inside: Bool, boxes: Sequence[Box]) -> F32
 
 
 def in_front(net: PixelNet, rgb: U8, modal: Bool, recalled: F32, inside: Bool, boxes: Sequence[Box]) -> F32:
-    """(T, h, w) float32 in [0, 1], how likely what is seen may hide the object, in the boxes without their rims; see
-    ``front_input`` and ``look_passed``."""
+    """(T, h, w) float32 in [0, 1], how likely something at least as near as the object is seen, in the boxes without
+    their rims; see ``front_input`` and ``look_passed``."""
     passed = look_passed(rgb, modal, inside, boxes)
     wide = net.likely_both_ways(front_input(rgb, modal, recalled, inside, passed), 0, SIDEWAYS)
     return np.ascontiguousarray(middle(wide, (modal.shape[1], modal.shape[2])))

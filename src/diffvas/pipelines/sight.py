@@ -66,8 +66,8 @@ class Seen:
         modal: (n, h, w) bool. depth: (n, h, w) float32 in [0, 1], 1 = near; None where there is none.
         inside: (n, h, w) bool, what is in the frame, or on the canvas where that is larger; None = all of it.
         beyond: (n, h, w) bool, what the camera does not show of a canvas; None = nothing.
-        front: (n, h, w) float32 in [0, 1], how likely what is seen may hide the object, told from colours where there
-            is no depth (``front.py``); None = not told.
+        front: (n, h, w) float32 in [0, 1], how likely something at least as near as the object is seen, told from
+            colours where there is no depth (``front.py``); None = not told.
         rgb: (n, h, w, 3) uint8, those colours; None where nobody looked at them.
     """
 

@@ -44,8 +44,6 @@ from diffvas.world.clip import SceneClip
 
 LEAST_SEEN = 40  # pixels of an object that must be seen somewhere in an example
 PASTED = 0.3  # how often things are pasted over an object of a rendered scene
-OUTERMOST = 0.005  # of an object's pixels that may be lower, or higher, than what counts as its lowest and highest
-GROUND = 0.03  # of its height, how far above its lowest the ground may be
 RARE = 0.15  # how often frames in which nothing is hidden are drawn, beside the others
 
 
@@ -57,8 +55,8 @@ class PixelExample:
         modal, amodal: (T, h, w) bool; ``modal`` may carry a tracker's faults. depth: (T, h, w) float32 in [0, 1], 1 =
             near. inside: (T, h, w) bool, what is in the frame.
         rgb: (T, H, W, 3) uint8, with a rim around the boxes (``front.wide_size``). shown: (T, H, W) bool, what of that
-            is in the frame. room: (T, H, W) bool, where what is seen may hide the object, by the exact depth: something
-            at least as near, but not the ground that it stands on. boxes: (T,), with that rim.
+            is in the frame. room: (T, H, W) bool, where something at least as near as the object is seen, by the exact
+            depth. boxes: (T,), with that rim.
     """
 
     modal: Bool
@@ -135,7 +133,6 @@ def cut_out(
     """Object ``index`` in boxes that follow it, spoilt where asked; None where it is too small to be seen in them."""
     modal, amodal = scene.modal_mask(index), scene.amodal_masks[index]
     room = may_be_hidden(relative_depth(scene.depth), modal)
-    room = room & ~underfoot(scene, index) | amodal & ~modal
 
     def masks(full: Bool, boxes: Boxes, size: tuple[int, int]) -> Bool:
         return np.asarray(crop_each(boxes, full, size, arrays.resize_masks_area) >= 0.5)
@@ -152,31 +149,6 @@ def cut_out(
         small, depth = spoil_mask(small, rng), spoil_depth(depth, rng)
         rgb = spoil_colours([rgb], rng)[0]
     return PixelExample(small, whole, depth, inside, rgb, shown, room, around)
-
-
-def underfoot(scene: SceneClip, index: int) -> Bool:
-    """(T, H, W) bool, where the camera looks down on what is no higher than the lowest of object ``index`` in all
-    frames: what is behind that is below the object. In the flat world, nowhere.
-
-    What is hidden of the object counts, too, as far away as what is visible of it: its foot may never be seen.
-
-    Args:
-        scene: with its cameras, or none; the object is visible somewhere.
-    """
-    modal, amodal = scene.modal_mask(index), scene.amodal_masks[index]
-    if scene.intrinsics is None or scene.camera_poses is None:
-        return np.zeros_like(modal)
-    across, along = np.meshgrid(np.arange(modal.shape[2]) + 0.5, np.arange(modal.shape[1]) + 0.5)
-    heights = np.empty(modal.shape, np.float32)
-    looks_down, own = np.empty_like(modal), []
-    for t, (k, pose) in enumerate(zip(scene.intrinsics, scene.camera_poses, strict=True)):
-        x, y = (across - k[0, 2]) / k[0, 0], (along - k[1, 2]) / k[1, 1]
-        rise = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]  # of each pixel's ray, by metre of depth
-        heights[t], looks_down[t] = pose[2, 3] + rise * scene.depth[t], rise < 0
-        if modal[t].any():
-            own += [heights[t][modal[t]], pose[2, 3] + rise[amodal[t]] * np.median(scene.depth[t][modal[t]])]
-    low, high = np.quantile(np.concatenate(own), [OUTERMOST, 1 - OUTERMOST])
-    return np.asarray(looks_down & (heights <= low + GROUND * (high - low)))
 
 
 def spoil_colours(stacks: Sequence[U8], rng: np.random.Generator) -> list[U8]:

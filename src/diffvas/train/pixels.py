@@ -19,7 +19,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from safetensors import safe_open
@@ -201,9 +200,7 @@ def unpack_bits(bits: torch.Tensor) -> np.ndarray:
 # what stands in front
 
 
-NEAR = 10  # pixels from where the object is seen or recalled, within which masks may come to depend on the answer
-FAR_WEIGHT, RIM_WEIGHT = 0.25, 0.1  # of pixels beyond that; of those in the rim, which the other networks never see
-RECALLED = 0.08  # of the votes in grey, from which they count as a place where the object may be
+RIM_WEIGHT = 0.2  # of a pixel in the rim, which is there to be learned from and is not used
 
 
 def look_front(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
@@ -211,27 +208,18 @@ def look_front(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
     modal, amodal, shown, room = (unpack_bits(clip[name]) for name in ("modal", "amodal", "shown", "room"))
     recalled, passed = (np.asarray(clip[name].numpy() / 255, np.float32) for name in ("recalled", "passed"))
     x = front_input(clip["rgb"].numpy(), modal, recalled, shown, passed, at)
-    near = np.stack([_around(modal[t] | (recalled[t] > RECALLED)) for t in at])
-    weight = np.where(amodal[at], 5, np.float32(1)) * np.where(near, 1, np.float32(FAR_WEIGHT)) * ~modal[at]
-    wide = (room.shape[1], room.shape[2])
-    weight, near = surround(weight, wide, RIM_WEIGHT) * shown[at], surround(near, wide)
-    return {"x": x, "truth": torch.from_numpy(np.stack([room[at], weight, near], 1)).float()}
-
-
-def _around(mask: Bool) -> Bool:
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * NEAR + 1, 2 * NEAR + 1))
-    return cv2.dilate(mask.astype(np.uint8), disc) > 0
+    weight = np.where(amodal[at], 5, np.float32(1)) * ~modal[at]
+    weight = surround(weight, (room.shape[1], room.shape[2]), RIM_WEIGHT) * shown[at]
+    return {"x": x, "truth": torch.from_numpy(np.stack([room[at], weight], 1)).float()}
 
 
 def front_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
-    """Cross-entropy where the object is not visible: five times as much where it is hidden, a quarter far from where it
-    may be, and little in the rim. The numbers beside it are of the pixels near the object alone."""
-    room, weight, near = batch["truth"].unbind(1)
+    """Cross-entropy where the object is not visible, five times as much where it is hidden, and little in the rim."""
+    room, weight = batch["truth"].unbind(1)
     logits = net(batch["x"], torch.zeros(len(room)))[:, 0]
     entropy = F.binary_cross_entropy_with_logits(logits, room, weight, reduction="sum") / weight.sum().clamp(min=1)
     with torch.no_grad():
-        found, counts = logits > 0, (near > 0) & (weight > 0)
-        hidden = counts & (weight > 1)
+        found, hidden, counts = logits > 0, weight > 1, weight >= 1
         numbers = {
             "hidden_found": (found & hidden).sum().item() / max(int(hidden.sum()), 1),
             "right": ((found == (room > 0)) & counts).sum().item() / max(int(counts.sum()), 1),
