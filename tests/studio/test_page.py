@@ -206,6 +206,17 @@ def test_an_object_is_marked_as_standing_in_front(page: Page, served: Served) ->
     expect(depth).to_be_enabled()
 
 
+def test_a_file_that_comes_before_the_first_answer_is_opened(page: Page, served: Served, tmp_path: Path) -> None:
+    def late(route: sync_api.Route) -> None:
+        time.sleep(0.7)
+        route.continue_()
+
+    page.route("**/api/session", late)
+    page.goto(served.url)
+    page.set_input_files("#file", video(tmp_path / "early.mp4"))
+    expect(page.locator("#clip-title")).to_contain_text("early.mp4")
+
+
 def test_errors_are_shown_in_one_sentence(page: Page, served: Served, tmp_path: Path) -> None:
     page.goto(served.url)
     (tmp_path / "bad.mp4").write_bytes(b"nothing like a video" * 50)

@@ -29,10 +29,12 @@ async function open(work) {
   refresh();
 }
 
-function openFile(file) {
+async function openFile(file) {
   if (!file) return;
-  if (file.size > ui.session.limits.upload) {
-    complain(`Expected a video ${ui.session.limits.words}; this file is larger.`);
+  const session = ui.session || (await readSession()); // a file may be dropped before the first answer is there
+  if (!session) return;
+  if (file.size > session.limits.upload) {
+    complain(`Expected a video ${session.limits.words}; this file is larger.`);
     return;
   }
   open(() => {
