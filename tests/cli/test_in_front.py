@@ -67,7 +67,7 @@ def test_numbers_of_masks_say_what_masks_of_it_say(clip: Path) -> None:
 def test_prompted_objects_by_name(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prompts = ["--object", "square", "--box", "0,20,20,50,50", "--object", "bar", "--box", "0,60,0,78,72"]
     assert complete(clip, *prompts, "--tracker", "classic", "--in-front", "bar") == 0
-    assert "depth: in front is object 2\n" in capsys.readouterr().err
+    assert "depth: in front is bar\n" in capsys.readouterr().err
     assert (clip / "out" / "1").is_dir() and not (clip / "out" / "2").exists()
 
 

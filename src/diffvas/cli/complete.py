@@ -203,7 +203,7 @@ def run(args: argparse.Namespace) -> int:
             else:
                 depth = depths.open_depth(args.depth, footage, device=args.device)
         if said or args.depth != "none":
-            print(depth.description, file=sys.stderr)
+            print(f"depth: in front is {args.in_front}" if nearer else depth.description, file=sys.stderr)
         job = importlib.import_module("diffvas.pipelines.job")
         options = _options(args, job.JobOptions)
         model = load_model(args)

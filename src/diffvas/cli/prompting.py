@@ -77,9 +77,7 @@ def check_objects(args: argparse.Namespace, out: Path) -> list[ObjectPrompts]:
     Raises:
         UsageError: the first that is wrong.
     """
-    in_front = str(getattr(args, "in_front", None) or "")
-    named = in_front and not Path(in_front).exists()  # then prompts may show what stands in front
-    if args.prompts and args.masks is not None and not named:
+    if args.prompts and args.masks is not None and not _names(args):
         raise UsageError(f"argument --masks: expected masks or prompts, got both (--{args.prompts[0][0]})")
     if not args.prompts:
         if args.masks is None:
@@ -179,10 +177,9 @@ def find_named(args: argparse.Namespace, objects: list[ObjectPrompts]) -> dict[s
     Raises:
         UsageError: neither a path nor such names.
     """
-    words = args.in_front
-    if words is None or (words and Path(words).exists()):
+    names, words = _names(args), args.in_front
+    if names is None:
         return None
-    names = [name.strip() for name in words.split(",")]
     if not objects:
         if all(name.isdecimal() for name in names):
             return {name: int(name) for name in names}
@@ -213,6 +210,14 @@ def find_named(args: argparse.Namespace, objects: list[ObjectPrompts]) -> dict[s
             f"argument --in-front: expected an object beside these to complete, got all of them ('{words}')"
         )
     return {name: known[name] for name in names}
+
+
+def _names(args: argparse.Namespace) -> list[str] | None:
+    """What ``--in-front`` names; None where it gives masks, is not given, or not known to the command."""
+    words = getattr(args, "in_front", None)
+    if words is None or (words and Path(words).exists()):
+        return None
+    return [name.strip() for name in words.split(",")]
 
 
 def find_parts(

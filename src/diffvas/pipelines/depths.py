@@ -138,8 +138,7 @@ def open_order(
             track if isinstance(track, MaskRuns) else MaskRuns.of(track.object_id, track.modal_masks)
             for track in in_front
         ]
-        numbers = [str(track.object_id) for track in nearer]
-        line = f"depth: in front is {', '.join(['object ' + number for number in numbers]) or 'nothing'}"
+        line = "depth: in front is what masks show"
     for track in nearer:
         check_fit("in_front", (len(track), *track.size), (footage.num_frames, *footage.size))
     key = hashlib.sha256(b"\0".join(run for track in nearer for run in track.runs)).hexdigest()[:16]
