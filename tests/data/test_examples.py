@@ -9,6 +9,7 @@ import pytest
 
 from diffvas.data import examples
 from diffvas.data.examples import child_seed, is_held_out, make_example, open_scenes, without_colour
+from diffvas.world.flat import flat_scene
 from diffvas.world.storage import write_scene_clip
 from factories import make_scene
 
@@ -45,6 +46,21 @@ def test_a_folder_and_its_parts(tmp_path: Path) -> None:
         open_scenes(tmp_path, split="val")
     with pytest.raises(ValueError, match="source: expected 'flat' or a folder of scene clips, got 'nowhere'"):
         open_scenes("nowhere")
+
+
+def test_a_stretch_of_a_longer_clip(tmp_path: Path) -> None:
+    scene = flat_scene([3], (32, 64), 6)
+    write_scene_clip(tmp_path / "clip-0.npz", scene)
+    starts = set()
+    for seed in range(30):
+        clip = open_scenes(tmp_path, 4)(child_seed([seed], 0))
+        (start,) = [t for t in range(3) if np.array_equal(clip.depth, scene.depth[t : t + 4])]
+        assert np.array_equal(clip.amodal_masks, scene.amodal_masks[:, start : start + 4])
+        assert np.array_equal(clip.frames_u8, scene.frames_u8[start : start + 4])
+        starts.add(start)
+    assert starts == {0, 1, 2}
+    whole = open_scenes(tmp_path, 6)(child_seed([0], 0)), open_scenes(tmp_path, 25)(child_seed([0], 0))
+    assert all(np.array_equal(clip.depth, scene.depth) for clip in whole)
 
 
 def test_truth_is_never_spoiled() -> None:

@@ -58,6 +58,39 @@ def moved(spec: SceneSpec, index: int, **motion: object) -> SceneSpec:
     return replace(spec, objects=tuple(objects))
 
 
+# Clips
+
+
+def test_a_stretch_has_all_that_the_clip_has() -> None:
+    rng, (h, w), frames, count = np.random.default_rng(0), SIZE, 5, 2
+    shapes = {
+        "frames_u8": (frames, h, w, 3),
+        "depth": (frames, h, w),
+        "instance_ids": (frames, h, w),
+        "amodal_masks": (count, frames, h, w),
+        "amodal_rgb_u8": (count, frames, h, w, 3),
+        "flow": (frames - 1, h, w, 2),
+        "canvas_masks": (count, frames, h, w),
+        "intrinsics": (frames, 3, 3),
+        "camera_poses": (frames, 4, 4),
+        "object_poses": (count, frames, 4, 4),
+        "in_front": (frames, count, count),
+    }
+    clip = SceneClip(**{k: rng.random(shape) for k, shape in shapes.items()}, name="clip", seed=3, kinds=("a", "b"))
+    cut = clip.stretch(1, 3)
+    for name, shape in shapes.items():
+        part, whole = getattr(cut, name), getattr(clip, name)
+        axis = 1 if shape[0] == count else 0
+        np.testing.assert_array_equal(part, np.take(whole, range(1, 3 if name == "flow" else 4), axis))
+    assert (cut.name, cut.seed, cut.kinds) == ("clip", 3, ("a", "b"))
+    assert clip_digest(clip.stretch(0, 5)) == clip_digest(clip) and clip.stretch(2, 1).flow.shape == (0, h, w, 2)
+    plain = replace(clip, **dict.fromkeys(("flow", "canvas_masks", "intrinsics", "camera_poses", "in_front")))
+    assert plain.stretch(4, 1).flow is None
+    for start, many in ((0, 6), (-1, 2), (5, 1), (2, 0)):
+        with pytest.raises(ValueError, match="count: expected frames within the clip's 5, got"):
+            clip.stretch(start, many)
+
+
 # Flow without a renderer
 
 

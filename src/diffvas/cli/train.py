@@ -87,7 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     cache.add_argument("--sizes", type=sizes, default=CACHE_SIZES)
     cache.add_argument("--shards", type=whole_number(1), default=16)
     cache.add_argument("--per-shard", type=whole_number(1), default=16)
-    cache.add_argument("--frames", type=whole_number(1), default=25)
+    cache.add_argument("--frames", type=whole_number(1), default=25, help="of an example; longer clips are cut [25]")
     cache.add_argument("--split", choices=("all", "train", "val"), default="all", help="part of a folder, by name")
     cache.add_argument(
         "--memory", action="store_true", help="amodal: masks come with what other frames say of the rest"

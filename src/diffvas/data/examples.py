@@ -63,7 +63,8 @@ def open_scenes(
     """The scenes of a source, one for every seed.
 
     Args:
-        source: "flat" (``frames`` frames of ``size``), or a data set of scene clips, see ``world.open_dataset``.
+        source: "flat" (``frames`` frames of ``size``), or a data set of scene clips, see ``world.open_dataset``; of
+            clips with more frames a stretch of so many.
         colour: False leaves RGB out where that saves time.
         split: "train" or "val" part of a folder by the clips' names, or "all"; the flat world has no end and no parts.
 
@@ -90,7 +91,10 @@ def open_scenes(
     parts = ("rgb", "content") if colour else ()
 
     def pick(seed: np.random.SeedSequence) -> SceneClip:
-        return clips.read(chosen[int(np.random.default_rng(seed).integers(len(chosen)))], parts)
+        rng = np.random.default_rng(seed)
+        clip = clips.read(chosen[int(rng.integers(len(chosen)))], parts)
+        spare = len(clip.instance_ids) - frames
+        return clip if spare <= 0 else clip.stretch(int(rng.integers(spare + 1)), frames)
 
     return pick
 

@@ -45,8 +45,9 @@ class Examples:
 
     Args:
         source: "flat", or a folder of scene clips (``diffvas world make``), of which the "train" part is taken.
-        size: (height, width) to which a random box around the object is resized. frames: T of flat scenes; clips of a
-            folder have their own. seed: of all draws. colour: whether examples have RGB.
+        size: (height, width) to which a random box around the object is resized. frames: T of flat scenes, and of
+            clips in a folder, which are cut where they are longer. seed: of all draws. colour: whether examples have
+            RGB.
         kept: a folder in which a method may keep what it made of an example, for the next one to read; None = none.
 
     Raises:

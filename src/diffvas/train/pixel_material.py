@@ -231,7 +231,8 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
     seen = look_on(example)
     weight = example.weight.numpy()
     chunk = min(int(model.amodal.config.defaults["decode_chunk"]), len(weight))
-    starts = np.arange(0, len(weight) - chunk + 1, chunk)
+    spare = (len(weight) - chunk) % chunk
+    starts = np.arange(int(rng.integers(spare + 1)), len(weight) - chunk + 1, chunk)
     worth = np.array([weight[start : start + chunk].sum(dtype=np.float64) for start in starts])
     chosen = rng.choice(starts, min(CHUNKS, len(starts)), replace=False, p=worth / worth.sum())
     at = np.concatenate([np.arange(start, start + chunk) for start in np.sort(chosen)])

@@ -53,7 +53,8 @@ class ExampleConfig:
     Attributes:
         net: which network they are for. source: "flat", ``SHAPES`` (for ``finish``), or a folder of scene clips. size:
             (height, width) of the boxes.
-        shards, per_shard: how much. frames: T. seed: of all draws. spoil: with the faults of real inputs.
+        shards, per_shard: how much. frames: T, fewer where a clip has no more. seed: of all draws. spoil: with the
+            faults of real inputs.
         model, front: the model whose first stage is asked, and the network ``front`` beside it; not for ``front``.
         clutter: share that has a busy background and more things in front, see ``data/clutter.py``.
         scenes: of ``SHAPES``, a folder of scene clips whose objects are the shapes; "" for those of the flat world.

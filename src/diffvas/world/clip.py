@@ -59,6 +59,24 @@ class SceneClip:
     in_front: np.ndarray | None = None
     kinds: tuple[str, ...] | None = None
 
+    def stretch(self, start: int, count: int) -> SceneClip:
+        """``count`` frames from ``start`` on; ``name`` and ``seed`` stay those of the whole clip.
+
+        Raises:
+            ValueError: the clip has no such frames.
+        """
+        if not 0 <= start <= start + count <= len(self.instance_ids) or count < 1:
+            have = len(self.instance_ids)
+            raise ValueError(f"count: expected frames within the clip's {have}, got {count} from {start} on")
+        by_frame, of_objects = slice(start, start + count), (slice(None), slice(start, start + count))
+        cuts = {
+            **dict.fromkeys(("frames_u8", "depth", "instance_ids", "intrinsics", "camera_poses", "in_front"), by_frame),
+            **dict.fromkeys(("amodal_masks", "amodal_rgb_u8", "canvas_masks", "object_poses"), of_objects),
+            "flow": slice(start, start + count - 1),
+        }
+        parts = {name: (getattr(self, name), cut) for name, cut in cuts.items()}
+        return dataclasses.replace(self, **{k: part[cut] for k, (part, cut) in parts.items() if part is not None})
+
     def modal_mask(self, index: int) -> np.ndarray:
         """(T, H, W) bool, True where object ``index`` is visible."""
         return self.instance_ids == index + 1
