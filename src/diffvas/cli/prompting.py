@@ -206,10 +206,12 @@ def find_named(args: argparse.Namespace, objects: list[ObjectPrompts]) -> dict[s
             f"argument --in-front: expected beside --masks prompts of what stands in front alone, got '{others[0]}' too"
         )
     if args.masks is None and not others:
-        raise UsageError(
-            f"argument --in-front: expected an object beside these to complete, got all of them ('{words}')"
-        )
+        raise _nothing_left(words)
     return {name: known[name] for name in names}
+
+
+def _nothing_left(words: str) -> UsageError:
+    return UsageError(f"argument --in-front: expected an object beside these to complete, got all of them ('{words}')")
 
 
 def _names(args: argparse.Namespace) -> list[str] | None:
@@ -250,9 +252,7 @@ def find_parts(
     for track in tracks:
         parts[track.object_id in named.values()].append(track)
     if not parts[0]:
-        raise UsageError(
-            f"argument --in-front: expected an object beside these to complete, got all of them ('{args.in_front}')"
-        )
+        raise _nothing_left(args.in_front)
     return parts
 
 
