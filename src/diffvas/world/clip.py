@@ -65,10 +65,11 @@ class SceneClip:
         Raises:
             ValueError: the clip has no such frames.
         """
-        if not 0 <= start <= start + count <= len(self.instance_ids) or count < 1:
-            have = len(self.instance_ids)
+        have = len(self.instance_ids)
+        if start < 0 or count < 1 or start + count > have:
             raise ValueError(f"count: expected frames within the clip's {have}, got {count} from {start} on")
-        by_frame, of_objects = slice(start, start + count), (slice(None), slice(start, start + count))
+        by_frame = slice(start, start + count)
+        of_objects = (slice(None), by_frame)
         cuts = {
             **dict.fromkeys(("frames_u8", "depth", "instance_ids", "intrinsics", "camera_poses", "in_front"), by_frame),
             **dict.fromkeys(("amodal_masks", "amodal_rgb_u8", "canvas_masks", "object_poses"), of_objects),
