@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -25,7 +26,7 @@ from diffvas.pipelines.sight import Seen
 from diffvas.train import pixel_material
 from diffvas.train.bundle import add_nets
 from diffvas.train.loop import LoopConfig
-from diffvas.train.pixel_material import MAKERS, PLAIN, RARE, spoil_colours
+from diffvas.train.pixel_material import MAKERS, PLAIN, RARE, chunk_starts, spoil_colours
 from diffvas.train.pixels import (
     RECIPES,
     ExampleConfig,
@@ -150,6 +151,16 @@ def test_frames_with_nothing_hidden_count_more_with_front(source: str, tmp_path:
         hidden = (amodal & ~modal).sum((2, 3)) >= 16
         assert hidden.any() and not hidden.all()
         np.testing.assert_allclose(rows["weight"], np.where(hidden, 1, least))
+
+
+@pytest.mark.parametrize("count", [8, 12, 16, 25])
+def test_every_frame_has_its_turn(count: int) -> None:
+    seen: set[int] = set()
+    for seed in range(60):
+        starts = chunk_starts(count, 8, np.random.default_rng(seed)).tolist()
+        assert len(starts) == count // 8 and all(b - a == 8 for a, b in itertools.pairwise(starts))
+        seen |= {frame for start in starts for frame in range(start, start + 8)}
+    assert seen == set(range(count))
 
 
 def test_finished_masks_are_learned_in_boxes_around_the_whole_object(

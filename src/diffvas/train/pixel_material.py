@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from diffvas import arrays
 from diffvas.data.augment import spoil_depth, spoil_mask
@@ -218,6 +219,13 @@ def _seen(config: ExampleConfig, mode: int, example: PixelExample) -> Seen:
     return tell_front(_front(config.front), seen, example.rgb, example.shown, example.boxes)
 
 
+def chunk_starts(count: int, chunk: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Where chunks begin that lie side by side in ``count`` frames; what does not fill one is left out at either end,
+    so that every frame has its turn."""
+    first = int(rng.integers((count - chunk) % chunk + 1))
+    return np.arange(first, count - chunk + 1, chunk)
+
+
 def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
     """For ``finish``: two chunks of frames as the decoder gives them, with stage 1 as the pipelines run it: by what
     ``front`` says where there is one, else by depth or by neither. Or ``shape_material.shape_example``."""
@@ -231,8 +239,7 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
     seen = look_on(example)
     weight = example.weight.numpy()
     chunk = min(int(model.amodal.config.defaults["decode_chunk"]), len(weight))
-    spare = (len(weight) - chunk) % chunk
-    starts = np.arange(int(rng.integers(spare + 1)), len(weight) - chunk + 1, chunk)
+    starts = chunk_starts(len(weight), chunk, rng)
     worth = np.array([weight[start : start + chunk].sum(dtype=np.float64) for start in starts])
     chosen = rng.choice(starts, min(CHUNKS, len(starts)), replace=False, p=worth / worth.sum())
     at = np.concatenate([np.arange(start, start + chunk) for start in np.sort(chosen)])
