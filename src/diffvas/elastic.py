@@ -37,18 +37,22 @@ def bend(
     Returns:
         ``seen`` and ``unseen``, bent.
     """
+    bent = warp(torch.stack([seen, unseen], 1), shifts(seen, unseen, there, absent))
+    return bent[:, 0], bent[:, 1]
+
+
+def shifts(seen: torch.Tensor, unseen: torch.Tensor, there: torch.Tensor, absent: torch.Tensor) -> torch.Tensor:
+    """(N, 2, h, w): from where (x, y) each place takes what is laid over it, in pixels; see :func:`bend`."""
     height, width = seen.shape[1:]
     shrink = max(1.0, max(height, width) / GRID)
     size = max(2, round(height / shrink)), max(2, round(width / shrink))
     field = find_field(*(F.interpolate(x[:, None], size, mode="area")[:, 0] for x in (seen, unseen, there, absent)))
-    shifts = F.interpolate(field, (height, width), mode="bilinear", align_corners=False)
-    shifts *= torch.tensor([width / size[1], height / size[0]])[:, None, None]
-    bent = warp(torch.stack([seen, unseen], 1), shifts)
-    return bent[:, 0], bent[:, 1]
+    full = F.interpolate(field, (height, width), mode="bilinear", align_corners=False)
+    return full * torch.tensor([width / size[1], height / size[0]])[:, None, None]
 
 
 def find_field(seen: torch.Tensor, unseen: torch.Tensor, there: torch.Tensor, absent: torch.Tensor) -> torch.Tensor:
-    """(N, 2, h, w): from where (x, y) each place takes what is laid over it, in pixels; see :func:`bend`."""
+    """(N, 2, h, w): :func:`shifts` of masks that are at the grid's size already."""
     one, other = seen + unseen, there + absent
     field = torch.zeros(len(seen), 2, *seen.shape[1:])
     whole = blur(torch.ones(seen.shape[1:]), SMOOTH)

@@ -12,6 +12,7 @@ others: how many of those that know say that the object is at a pixel.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -140,9 +141,14 @@ def _lay_over(
     targets = list(fits)
     yes, no = there[targets], absent[targets]
     seen, unseen = (x.numpy() for x in bend(*(torch.from_numpy(x) for x in (seen, unseen, yes, no))))
-    both, apart = (seen * yes).sum((1, 2)), (seen * no + unseen * yes).sum((1, 2))
+    return seen, unseen, np.where(np.array(targets) == source, 1, fit_of_known(seen, unseen, yes, no))
+
+
+def fit_of_known(seen: Any, unseen: Any, there: Any, absent: Any) -> Any:
+    """(N,): the IoU of what both know, of masks (N, h, w) laid over others; arrays or tensors."""
+    both, apart = (seen * there).sum((1, 2)), (seen * absent + unseen * there).sum((1, 2))
     calm = CALM * (max(there.shape[1:]) / GRID) ** 2
-    return seen, unseen, np.where(np.array(targets) == source, 1, (both + calm / 2) / (both + apart + calm))
+    return (both + calm / 2) / (both + apart + calm)
 
 
 def _one_by_one(target: int, says: NDArray[np.float64]) -> list[int]:
@@ -161,10 +167,10 @@ def _one_by_one(target: int, says: NDArray[np.float64]) -> list[int]:
 
 
 def lay(image: F32, fit: Fit) -> F32:
-    """An image (h, w) of the one frame as it lies over the other."""
+    """An image (h, w), or (h, w, C), of the one frame as it lies over the other."""
     if fit == Fit(0.0, (0.0, 0.0), fit.iou):
         return image
-    height, width = image.shape
+    height, width = image.shape[:2]
     matrix = _about_the_middle(height, width, fit.turn)
     matrix[:, 2] += fit.shift
     return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR), np.float32)
