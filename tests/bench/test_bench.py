@@ -96,6 +96,18 @@ def test_plain_twin_of_raised_odds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert twin not in plain
 
 
+def test_plain_twin_of_masks_that_are_finished_twice() -> None:
+    (case,) = cases.scene_cases(make_scene(), 1)
+    plan = MaskPlan((Decoding(1, 1),), ("given", "none"), (0.5,), twins=True)
+    model = replace(model_with_nets("finish"), memory=True)
+    twice, once = (evaluate.score_case(replace(model, rounds=n), case, plan) for n in (2, 1))
+    for depth in plan.depths:
+        row, twin = Row("1x1", depth, 0.5), Row("1x1" + evaluate.ONCE, depth, 0.5)
+        np.testing.assert_array_equal(twice[twin].scores.iou, once[row].scores.iou)
+        assert (twice[row].scores.iou != once[row].scores.iou).any()
+        assert twin not in once
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # overlay
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from diffvas.focus import whole_frames
-from diffvas.pipelines import amodal, completion, content, sight
+from diffvas.pipelines import amodal, completion, content, sharpen, sight
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.colours import colour_input, touch_up
 from diffvas.pipelines.completion import complete
-from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, INPUTS, UNTOLD, finish, raise_odds
+from diffvas.pipelines.finish import AGAIN, BY_COLOUR, BY_DEPTH, INPUTS, UNTOLD, finish, raise_odds, what_was_said
 from diffvas.pipelines.front import (
     AWAY,
     FASTEST,
@@ -148,7 +148,7 @@ def test_what_finish_sees() -> None:
     depth[modal] = 0.5
     depth[5:8, :, 8:] = 1.0
     known = Seen(modal, depth).known
-    assert known.shape == (T, INPUTS - 1, H, W) and known.dtype == np.float32 and np.abs(known).max() <= 1
+    assert known.shape == (T, INPUTS - 1 - AGAIN, H, W) and known.dtype == np.float32 and np.abs(known).max() <= 1
     np.testing.assert_array_equal(known[:, 0] > 0, modal)
     hidden = np.zeros((H, W), bool)
     hidden[5:11, 9:11] = True
@@ -170,6 +170,21 @@ def test_finished_masks_depend_on_all_that_is_known() -> None:
     assert done.shape == (3, H, W) and 0 <= done.min() and done.max() <= 1
     for other in (finish(net, soft * 0, known, UNTOLD), finish(net, soft, -known, UNTOLD), finish(net, soft, known, 0)):
         assert np.abs(other - done).max() > 1e-5
+    nothing = np.zeros((3, AGAIN, H, W), np.float32)
+    np.testing.assert_array_equal(finish(net, soft, known, UNTOLD, nothing), done)
+    for channel in range(AGAIN):
+        again = nothing.copy()
+        again[:, channel] = 1
+        assert np.abs(finish(net, soft, known, UNTOLD, again) - done).max() > 1e-5
+
+
+def test_what_was_said_is_told_in_order() -> None:
+    rng = np.random.default_rng(0)
+    said, carried = rng.random((3, H, W), np.float32), rng.random((3, 2, H, W), np.float32)
+    again = what_was_said(said, carried)
+    assert again.shape == (3, AGAIN, H, W) and again.dtype == np.float32
+    np.testing.assert_allclose(again[:, 0], 2 * said - 1)
+    np.testing.assert_array_equal(again[:, 1:], carried)
 
 
 def test_odds_are_raised_where_little_is_visible() -> None:
@@ -193,7 +208,7 @@ def test_without_depth_left_and_right_are_the_same(mode: int) -> None:
     net = random_nets()["finish"]
     rng = np.random.default_rng(0)
     soft = rng.random((2, H, W)).astype(np.float32)
-    known = rng.uniform(-1, 1, (2, INPUTS - 1, H, W)).astype(np.float32)
+    known = rng.uniform(-1, 1, (2, INPUTS - 1 - AGAIN, H, W)).astype(np.float32)
     mirrored = finish(net, soft[..., ::-1].copy(), known[..., ::-1].copy(), mode)[..., ::-1]
     difference = float(np.abs(finish(net, soft, known, mode) - mirrored).max())
     assert (difference < 1e-5) == (mode == BY_COLOUR), difference
@@ -291,7 +306,7 @@ def test_any_length_in_windows(frames: int) -> None:
 def test_who_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """``front`` is asked where there is no depth, ``finish`` always, ``colours`` where there is content."""
     asked: list[str] = []
-    for module, name in ((sight, "in_front"), (amodal, "finish"), (content, "touch_up")):
+    for module, name in ((sight, "in_front"), (sharpen, "finish"), (content, "touch_up")):
         real = getattr(module, name)
 
         def spy(*args: Any, _real: Any = real, _name: str = name) -> Any:
@@ -355,7 +370,7 @@ def test_networks_that_lie_beside_a_stage(tmp_path: Path) -> None:
     older = load_pixel_nets(tmp_path, "amodal", cpu, torch.float16)["front"]
     assert older.inputs == INPUTS_FRONT and older.unet.dtype == torch.float16 and not older.training, "widened"
     random_nets()["front"].unet.save_pretrained(tmp_path / "finish")
-    with pytest.raises(ValueError, match=r"model: expected at most 19 channels to go into .*finish, got 27"):
+    with pytest.raises(ValueError, match=r"model: expected at most 22 channels to go into .*finish, got 27"):
         load_pixel_nets(tmp_path, "amodal", cpu, torch.float32)
     random_nets()["finish"].unet.save_pretrained(tmp_path / "finish")
     (tmp_path / "front" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, INPUTS, INSIDE, ROOM, VISIBLE
+from diffvas.pipelines.finish import AGAIN, BY_COLOUR, BY_DEPTH, INPUTS, INSIDE, ROOM, VISIBLE
 from diffvas.pipelines.sight import Seen
-from diffvas.train import jitter
+from diffvas.train import jitter, pixels
 from diffvas.train.loop import Batch
 from diffvas.train.pixels import vary_finish
 
@@ -60,6 +60,7 @@ def test_inputs_and_truth_go_together() -> None:
 
 def test_some_frames_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jitter, "SHARE", 0.0)
+    monkeypatch.setattr(pixels, "FIRST_TIME", 0.0)
     plain, varied = batch(), vary_finish(batch(), np.random.default_rng(0))
     for name, value in plain.items():
         torch.testing.assert_close(varied[name], value, atol=1e-5, rtol=0)
@@ -82,3 +83,10 @@ def test_turns_are_turns() -> None:
     back = maps[0, :, :2] @ ((at - 31.5) / 32)
     torch.testing.assert_close(back * 32 + 31.5, torch.tensor([40.0, 20.0]), atol=0.2, rtol=0)
     assert jitter.within((64, 64), maps).float().mean() < 0.95
+
+
+def test_some_frames_are_asked_for_the_first_time() -> None:
+    said = vary_finish(batch(300), np.random.default_rng(0))["x"][:, -AGAIN:]
+    nothing = ~said.flatten(1).any(1)
+    assert 0.2 < nothing.float().mean() < 0.5
+    assert (said[~nothing].flatten(2).any(2)).all(), "all of it or nothing"

@@ -19,7 +19,7 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.focus import Box
 from diffvas.pipelines import loading
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
-from diffvas.pipelines.finish import INPUTS
+from diffvas.pipelines.finish import AGAIN, INPUTS, finish
 from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
 from diffvas.pipelines.front import wide_size
 from diffvas.pipelines.sight import Seen
@@ -34,6 +34,7 @@ from diffvas.train.pixels import (
     colours_loss,
     finish_loss,
     front_loss,
+    look_finish,
     prepare,
     shard_path,
     train_pixels,
@@ -189,6 +190,30 @@ def test_finished_masks_are_learned_in_boxes_around_the_whole_object(
     assert len(asked) == times, "a model without a memory has nobody to ask"
     middle = [np.nonzero(unpack_bits(one["amodal"]).any((0, 1)))[0].mean() for one in plain]
     assert abs(np.mean(middle) / SIZE[1] - 0.5) < 0.07
+
+
+def test_examples_tell_what_the_model_says_before(
+    source: str, monkeypatch: pytest.MonkeyPatch, random_model: None
+) -> None:
+    """Of every frame and of the others, for it to be asked again; half of nothing where nobody was there to say it."""
+    kinds = replace(config("finish", source), frames=8)
+    one = MAKERS["finish"](kinds, [3, 0, 0])
+    said = one["again"]
+    assert said.shape == (len(one["maps"]), AGAIN, *SIZE) and said.dtype == torch.uint8
+    at = np.array([1, 4])
+    x = look_finish(one, at)["x"]
+    assert x.shape == (2, INPUTS, *SIZE)
+    assert torch.equal(x[:, -AGAIN:], said[at].float() / 127.5 - 1)
+    soft, known = (x[:, :1].numpy() + 1) / 2, x[:, 1:-AGAIN].numpy()
+    net = pixel_material._model("random").finish
+    assert net is not None
+    first = finish(net, soft[:, 0], known, int(one["mode"]))
+    np.testing.assert_allclose(x[:, -AGAIN].numpy(), 2 * first - 1, atol=0.03, err_msg="rounded to bytes")
+    mute = replace(pixel_material._model("random"), finish=None)
+    monkeypatch.setattr(pixel_material, "_model", lambda name: mute)
+    other = MAKERS["finish"](kinds, [3, 0, 0])
+    assert "again" not in other and torch.equal(other["maps"], one["maps"])
+    assert not look_finish(other, at)["x"][:, -AGAIN:].any()
 
 
 class Says(torch.nn.Module):

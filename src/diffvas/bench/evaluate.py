@@ -29,7 +29,7 @@ VOTES = "votes of other frames, no network"  # what models with a memory are tol
 SMALL, THROUGH_VAE = "truth, at the model's size", "truth, through the VAE"  # what no better network could pass
 # plain twins, for what the memory, the boxes and the odds are worth
 RIGID, AROUND_VISIBLE = ", masks laid as they are", ", boxes around what is visible"
-EVEN_ODDS = ", odds as they are"
+EVEN_ODDS, ONCE = ", odds as they are", ", finished once"
 # real things may hide the object, too, of which the truth knows nothing; mistakes elsewhere are not judged either
 AT_SHAPES = ", judged where the shapes are"
 VOTE_LEVEL = 0.3  # chosen on validation scenes
@@ -58,8 +58,8 @@ class MaskPlan:
         depths: kinds of ``Case.depth_told``.
         thresholds: of the soft masks; the first one is that of the main table. seed: of all draws.
         ceiling: also the truth itself as the networks could say it at best.
-        twins: also the votes without bending, all in boxes around what is visible, and odds that are not raised where
-            little is visible, for models that do so.
+        twins: also the votes without bending, all in boxes around what is visible, odds that are not raised where
+            little is visible, and masks that are finished once, for models that do so.
     """
 
     decodings: tuple[Decoding, ...]
@@ -178,6 +178,8 @@ def score_case(model: CompletionModel | None, case: Case, plan: MaskPlan) -> dic
             views[AROUND_VISIBLE] = model, around, as_seen(model, around, case.modal, depth, case.frames_u8)
         if plan.twins and model.odds != 1:
             views[EVEN_ODDS] = replace(model, odds=1.0), boxes, seen
+        if plan.twins and model.finish is not None and model.rounds > 1:
+            views[ONCE] = replace(model, rounds=1), boxes, seen
         for suffix, (one, around, says) in views.items():
             sight = OutOfSight.count(case, says.gone) if model.memory else None
             for steps, guidance in sorted({(d.steps, d.guidance) for d in plan.decodings}):

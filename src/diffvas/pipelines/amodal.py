@@ -12,10 +12,9 @@ import torch
 from diffvas.pipelines.desk import Desk, Estimate, Reader, every_frame, see_window
 from diffvas.pipelines.doubt import REACH, settle
 from diffvas.pipelines.drawing import decode_windows, draw_latents
-from diffvas.pipelines.finish import finish, raise_odds
-from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.pixels import cut_masks
-from diffvas.pipelines.sight import Seen, Sight
+from diffvas.pipelines.sharpen import sharpen
+from diffvas.pipelines.sight import Sight
 from diffvas.pipelines.uncertainty import Medoid, expected_iou, mean_shape
 from diffvas.pipelines.windows import Run, Window, most_inside
 from diffvas.types import F32, Bool
@@ -100,26 +99,17 @@ def _soft_run(
         return np.stack([sample.mean(1).numpy() for sample in samples])
 
     chunk = int(pipe.config.defaults["decode_chunk"])
-    for position, maps in decode_windows(run.windows, (run.start, run.stop), chunk, draw, decode, first):
+    # masks are finished by what was said of all of a window's frames
+    first = max(run.start, most_inside(run.windows, max(first, run.start)).start if desk.model.rounds > 1 else first)
+    decoded = decode_windows(run.windows, (run.start, run.stop), chunk, draw, decode, first)
+    for position, maps in sharpen(desk.model, run.windows, lambda window: see(window).seen, decoded):
         window = most_inside(run.windows, position)
         sight, index = see(window), window.index(position)
-        maps = sharpen(desk.model, sight.seen, index, maps)
         room = _room(desk, object_id, run, window, sight, position) if ordered else None
         for passed in [w.number for w in run.windows if w.stop <= position and w.number in sights]:
             del sights[passed]
         yield Estimate(position, number, run.box(position), maps, room), sight.seen.modal[index]
     pipe.maybe_free_model_hooks()
-
-
-def sharpen(model: CompletionModel, seen: Seen, frame: int, maps: F32) -> F32:
-    """Soft masks (K, h, w) of a frame of a window as the model finishes them: by its network on pixels, or else mixed
-    with the votes of other frames; nothing where it sees that the object has left the frame."""
-    if model.memory and seen.gone[frame]:
-        return np.zeros_like(maps)
-    if model.finish is None:
-        return seen.with_votes(maps, frame, model.votes)
-    known = np.repeat(seen.known[frame : frame + 1], len(maps), 0)
-    return raise_odds(finish(model.finish, maps, known, seen.told), seen.modal[frame], model.odds)
 
 
 def _room(desk: Desk, object_id: int, run: Run, window: Window, sight: Sight, position: int) -> Bool | None:

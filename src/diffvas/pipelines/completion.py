@@ -16,7 +16,7 @@ import torch
 from diffvas import arrays
 from diffvas.diffusion.sampling import Sampling
 from diffvas.focus import Box, Boxes, crop_each
-from diffvas.pipelines.amodal import object_masks, sharpen
+from diffvas.pipelines.amodal import object_masks
 from diffvas.pipelines.content import object_content
 from diffvas.pipelines.depths import check_fit, layer_stack
 from diffvas.pipelines.desk import Desk
@@ -31,10 +31,11 @@ from diffvas.pipelines.pixels import cut_each as cut_each
 from diffvas.pipelines.pixels import cut_masks as cut_masks
 from diffvas.pipelines.pixels import layer as layer
 from diffvas.pipelines.pixels import match_visible as match_visible
+from diffvas.pipelines.sharpen import sharpen
 from diffvas.pipelines.sight import Seen, tell_front
 from diffvas.pipelines.timeline import Timeline, check_model_fps, plan_timeline
 from diffvas.pipelines.uncertainty import check_output
-from diffvas.pipelines.windows import Window, most_inside, plan_windows, window_starts
+from diffvas.pipelines.windows import Window, plan_windows, window_starts
 from diffvas.types import Clip, Completion, ObjectCompletion, ObjectTrack
 
 Array = np.ndarray
@@ -127,10 +128,9 @@ def amodal_frames(
     def decode(latents: torch.Tensor) -> Array:
         return np.stack([pipe.decode(z).mean(1).numpy() for z in latents])
 
-    soft = np.stack(_decode_all(model, pipe.config.defaults["decode_chunk"], seen.modal, draw, decode), 1)
-    for frame in range(soft.shape[1]):
-        window = most_inside(windows, frame)
-        soft[:, frame] = sharpen(model, parts[window.number], window.index(frame), soft[:, frame])
+    decoded = _decode_all(model, pipe.config.defaults["decode_chunk"], seen.modal, draw, decode)
+    sharp = sharpen(model, windows, lambda window: parts[window.number], enumerate(decoded))
+    soft = np.stack([maps for _, maps in sharp], 1)
     if model.sure is None or seen.depth is not None:
         return soft
     frames = ((frame, soft[:, frame], seen.modal[frame]) for frame in range(soft.shape[1]))

@@ -3,7 +3,8 @@
 A mask goes through the VAE at an eighth of its resolution. The round trip alone costs a fifth of the IoU of hidden
 parts (``diffvas eval scenes --ceiling``): they are often thin, and their borders with what hides them are known. This
 network gets the soft mask of stage 1, what is visible, what other frames say of the shape, what stands in front, and
-where that is told from colours the colours themselves, and says for every pixel how likely it is of the object.
+where that is told from colours the colours themselves, and says for every pixel how likely it is of the object. When it
+has said so of all frames, it is asked again, with what it said of this one and of the others (``carried.py``).
 """
 
 from __future__ import annotations
@@ -15,22 +16,36 @@ from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.shape_memory import SINGLY
 from diffvas.types import F32, Bool
 
-COLOURS = 3  # the last channels, told where there is no depth
-INPUTS = 7 + SINGLY + COLOURS  # see ``Seen.known``, and the soft mask
+COLOURS = 3  # channels, told where there is no depth
+# the last channels: what was said of this frame, and ``carried.carry`` of the others; 0 where nothing was said yet
+AGAIN = 3
+INPUTS = 7 + SINGLY + COLOURS + AGAIN  # see ``Seen.known``, the soft mask before and those after it
 VISIBLE, ROOM, INSIDE = 1, 5, 6  # channels of yes and no: visible, room by depth, in the frame
 BY_DEPTH, BY_COLOUR, UNTOLD = 0, 1, 2  # what tells of the things in front
 LITTLE = 0.1  # of an object: where so much of it is visible, odds stay as they are; chosen as ``odds`` is, see the card
 
 
-def finish(net: PixelNet, soft: F32, known: F32, mode: int) -> F32:
+def finish(net: PixelNet, soft: F32, known: F32, mode: int, again: F32 | None = None) -> F32:
     """(N, h, w) float32 in [0, 1]: how likely each pixel is of the object.
 
     Args:
         soft: (N, h, w) float32 in [0, 1], masks of stage 1. known: (N, 18, h, w), see ``Seen.known``. mode: what tells
-            of the things in front, one of the above.
+            of the things in front, one of the above. again: (N, ``AGAIN``, h, w), see :func:`what_was_said`; None
+            where nothing was said yet.
     """
-    seen = torch.from_numpy(np.concatenate([2 * soft[:, None] - 1, known], 1)).float()
+    if again is None:
+        again = np.zeros((len(soft), AGAIN, *soft.shape[1:]), np.float32)
+    seen = torch.from_numpy(np.concatenate([2 * soft[:, None] - 1, known, again], 1)).float()
     return net.likely_both_ways(seen, mode) if mode == BY_COLOUR else net.likely(seen, mode)
+
+
+def what_was_said(said: F32, carried: F32) -> F32:
+    """(N, ``AGAIN``, h, w) float32 in [-1, 1], for the network when it is asked again.
+
+    Args:
+        said: (N, h, w) float32 in [0, 1], its masks. carried: (N, 2, h, w), those of other frames, see ``carry``.
+    """
+    return np.concatenate([2 * said[:, None] - 1, carried], 1, dtype=np.float32)
 
 
 def raise_odds(soft: F32, modal: Bool, odds: float) -> F32:

@@ -51,6 +51,7 @@ class CompletionModel:
         sure: what a part that is added has to reach where there is no depth, see ``doubt.py``; None = nothing.
         odds: what every pixel's are multiplied by in frames in which nothing of the object is visible; see
             ``finish.raise_odds``.
+        rounds: how often masks are finished: 2 or more = again with what was said of all frames, see ``finish.py``.
         spread: whether samples are cut at levels of their own; see ``uncertainty.sample_levels``.
         cut_at: where soft masks are cut; None = where the model's own defaults say.
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
@@ -72,6 +73,7 @@ class CompletionModel:
     halo: float = 0.0
     sure: float | None = None
     odds: float = 1.0
+    rounds: int = 1
     spread: bool = False
     cut_at: float | None = None
     detail: float | None = None
@@ -319,6 +321,7 @@ def as_model(
         halo=0.0 if faithful else float(first.get("halo", 0.0)),
         sure=None if faithful else first.get("sure"),
         odds=1.0 if faithful else float(first.get("odds", 1.0)),
+        rounds=1 if faithful else int(first.get("rounds", 1)),
         spread=not faithful and bool(first.get("spread", False)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),

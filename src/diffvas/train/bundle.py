@@ -17,7 +17,7 @@ from diffvas.train.denoiser import WEIGHTS, Denoiser, as_pipeline, load_run
 from diffvas.train.pixels import RECIPES
 
 # area: pixels per frame the model works at; focus: see ``focus.follow``; depth_rule: see ``order.py``;
-# memory, votes: see ``shape_memory.py``; halo: see ``pixels.trim_halo``; sure: see ``doubt.py``; odds: see
+# memory, votes: see ``shape_memory.py``; halo: see ``pixels.trim_halo``; sure: see ``doubt.py``; odds, rounds: see
 # ``finish.py``; spread: see ``uncertainty``; threshold: where the mean of the samples is cut; detail: the network's own
 # share in the content. Chosen on validation scenes with ``diffvas eval scenes``; see the card beside the weights.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 # what changes with networks on pixels: no votes beside them, no rim cut off but what nothing is sure of, and a closer
 # look; chosen on validation scenes, see the card
 WITH_NETS: dict[str, dict[str, Any]] = {
-    "amodal": {"threshold": 0.45, "votes": 0.0, "halo": 0.0, "sure": 0.9, "odds": 4.5, "focus": 1.6},
+    "amodal": {"threshold": 0.45, "votes": 0.0, "halo": 0.0, "sure": 0.9, "odds": 4.5, "rounds": 2, "focus": 1.6},
     "content": {},
 }
 

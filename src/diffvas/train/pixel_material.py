@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffvas import arrays
+from diffvas.carried import carry
 from diffvas.data.augment import spoil_depth, spoil_mask
 from diffvas.data.clutter import clutter
 from diffvas.data.examples import (
@@ -31,7 +32,7 @@ from diffvas.pipelines.aim import whole_extents
 from diffvas.pipelines.colours import colour_input
 from diffvas.pipelines.content import Album
 from diffvas.pipelines.drawing import Key, draw_latents
-from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, COLOURS, UNTOLD
+from diffvas.pipelines.finish import BY_COLOUR, BY_DEPTH, COLOURS, UNTOLD, finish, what_was_said
 from diffvas.pipelines.front import RIM, look_passed, wide_size
 from diffvas.pipelines.loading import CompletionModel, load_pipelines
 from diffvas.pipelines.pixels import match_visible
@@ -228,7 +229,8 @@ def chunk_starts(count: int, chunk: int, rng: np.random.Generator) -> NDArray[np
 
 def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Tensor]:
     """For ``finish``: two chunks of frames as the decoder gives them, with stage 1 as the pipelines run it: by what
-    ``front`` says where there is one, else by depth or by neither. Or ``shape_material.shape_example``."""
+    ``front`` says where there is one, else by depth or by neither; and what the model's own ``finish`` says of them, if
+    it has one. Or ``shape_material.shape_example``."""
     if config.source == SHAPES:
         return shape_example(config.size, SHAPES_EACH, DEPTH_SHARE, key, config.scenes)
     model = _model(config.model)
@@ -242,7 +244,8 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
     starts = chunk_starts(len(weight), chunk, rng)
     worth = np.array([weight[start : start + chunk].sum(dtype=np.float64) for start in starts])
     chosen = rng.choice(starts, min(CHUNKS, len(starts)), replace=False, p=worth / worth.sum())
-    at = np.concatenate([np.arange(start, start + chunk) for start in np.sort(chosen)])
+    decoded = np.arange(starts[0], starts[-1] + chunk)
+    at = np.concatenate([np.arange(start, start + chunk) for start in np.sort(chosen)]) - starts[0]
     draw: Key = (key[0], key[1], key[2], 0, 0)
     latents = draw_latents(
         model.amodal,
@@ -253,14 +256,23 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
         model.amodal.sampling(),
         lambda: None,
     )
-    soft = model.amodal.decode(next(iter(latents))[torch.from_numpy(at)]).mean(1).numpy()
-    known = seen.known[at] if seen.rgb is not None else seen.known[at, :-COLOURS]  # no colours where none are told
-    maps = np.concatenate([2 * soft[:, None] - 1, known], 1)
+    latent = next(iter(latents))
+    soft = np.concatenate([model.amodal.decode(latent[start : start + chunk]).mean(1).numpy() for start in starts])
+    known = seen.known[decoded]
+    again = {}
+    if model.finish is not None:
+        said, seen = finish(model.finish, soft, known, mode), seen.at(decoded)
+        carried = carry(said, seen.modal, seen.inside, ~seen.gone)
+        again = {"again": pack_signed(what_was_said(said, carried)[at])}
+    if seen.rgb is None:
+        known = known[:, :-COLOURS]  # none are told
+    frames = decoded[at]
     return {
-        "maps": pack_signed(maps),
+        "maps": pack_signed(np.concatenate([2 * soft[:, None] - 1, known], 1)[at]),
+        **again,
         "mode": torch.tensor([mode]),
-        **{name: pack_bits(getattr(example, name)[at]) for name in ("modal", "amodal")},
-        "weight": example.weight[torch.from_numpy(at)].clamp(min=PLAIN if mode == BY_COLOUR else 0.0),
+        **{name: pack_bits(getattr(example, name)[frames]) for name in ("modal", "amodal")},
+        "weight": example.weight[torch.from_numpy(frames)].clamp(min=PLAIN if mode == BY_COLOUR else 0.0),
     }
 
 

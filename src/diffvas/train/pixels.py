@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
-from diffvas.pipelines.finish import BY_COLOUR, INSIDE, ROOM, VISIBLE
+from diffvas.pipelines.finish import AGAIN, BY_COLOUR, INSIDE, ROOM, VISIBLE
 from diffvas.pipelines.finish import INPUTS as FINISH_INPUTS
 from diffvas.pipelines.front import INPUTS as FRONT_INPUTS
 from diffvas.pipelines.front import SIDEWAYS, front_input, surround
@@ -232,18 +232,23 @@ def front_loss(net: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
 # finished masks
 
 SMOOTH = 8.0  # pixels; makes small and empty truths count little
+FIRST_TIME = 1 / 3  # of the frames are asked for as if for the first time: nothing was said yet
 
 
 def look_finish(clip: dict[str, torch.Tensor], at: np.ndarray) -> Batch:
     """What ``finish_loss`` needs of some frames of an example."""
     x = clip["maps"][at].float() / 127.5 - 1
-    x = F.pad(x, (0, 0, 0, 0, 0, FINISH_INPUTS - x.shape[1]))  # colours, which are kept only where they are told
+    # colours are kept only where they are told; what was said, where a network was there to say it
+    x = F.pad(x, (0, 0, 0, 0, 0, FINISH_INPUTS - AGAIN - x.shape[1]))
+    said = clip["again"][at].float() / 127.5 - 1 if "again" in clip else torch.zeros(len(x), AGAIN, *x.shape[2:])
+    x = torch.cat([x, said], 1)
     truth = np.stack([unpack_bits(clip[name])[at] for name in ("amodal", "modal")], 1)
     return {"x": x, "truth": torch.from_numpy(truth).float(), "mode": clip["mode"].expand(len(at)).clone()}
 
 
 def vary_finish(batch: Batch, rng: np.random.Generator) -> Batch:
-    """The frames warped, each in its own way; what comes from beyond them is not in the frame, and does not count."""
+    """The frames warped, each in its own way; what comes from beyond them is not in the frame, and does not count. Some
+    without what was said before."""
     x, truth = batch["x"], batch["truth"]
     maps = jitter.random_warps(len(x), rng)
     there = jitter.within((x.shape[2], x.shape[3]), maps)
@@ -252,6 +257,7 @@ def vary_finish(batch: Batch, rng: np.random.Generator) -> Batch:
     x[~told, ROOM] = torch.where(x[~told, ROOM] > 0, 1.0, -1.0)
     for channel in (VISIBLE, INSIDE):
         x[:, channel] = torch.where((x[:, channel] > 0) & there, 1.0, -1.0)
+    x[torch.from_numpy(rng.random(len(x)) < FIRST_TIME), -AGAIN:] = 0
     truth = torch.stack([truth[:, 0] >= 0.5, (x[:, VISIBLE] > 0) | ~there], 1).float()
     return {**batch, "x": x, "truth": truth}
 
