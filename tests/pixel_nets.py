@@ -26,4 +26,4 @@ def random_nets() -> dict[str, PixelNet]:
 def model_with_nets(*names: str) -> CompletionModel:
     """``tiny_model`` with these of the networks, all where none is named, and masks that are finished twice."""
     nets = random_nets()
-    return replace(tiny_model(), rounds=2, **{name: nets[name] for name in names or nets})
+    return replace(tiny_model(), rounds=2, heed=0.5, **{name: nets[name] for name in names or nets})

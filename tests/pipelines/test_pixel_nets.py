@@ -17,7 +17,7 @@ from diffvas.pipelines import amodal, completion, content, sharpen, sight
 from diffvas.pipelines.colours import INPUTS as COLOUR_INPUTS
 from diffvas.pipelines.colours import colour_input, touch_up
 from diffvas.pipelines.completion import complete
-from diffvas.pipelines.finish import AGAIN, BY_COLOUR, BY_DEPTH, INPUTS, UNTOLD, finish, raise_odds, what_was_said
+from diffvas.pipelines.finish import AGAIN, BY_COLOUR, BY_DEPTH, INPUTS, UNTOLD, finish, heed, raise_odds, what_was_said
 from diffvas.pipelines.front import (
     AWAY,
     FASTEST,
@@ -185,6 +185,22 @@ def test_what_was_said_is_told_in_order() -> None:
     assert again.shape == (3, AGAIN, H, W) and again.dtype == np.float32
     np.testing.assert_allclose(again[:, 0], 2 * said - 1)
     np.testing.assert_array_equal(again[:, 1:], carried)
+
+
+def test_what_others_say_is_heeded_where_they_say_anything() -> None:
+    said = np.full((2, H, W), 0.5, np.float32)
+    carried = np.zeros((2, 2, H, W), np.float32)
+    carried[0, 0], carried[0, 1] = 0.8, 0.5  # 9 to 1, by as many as one
+    done = heed(said, carried, 0.5)
+    np.testing.assert_allclose(done[0], 0.75, rtol=1e-5, err_msg="the mean of log-odds: 3 to 1")
+    np.testing.assert_array_equal(done[1], said[1], "nobody says anything")
+    np.testing.assert_allclose(heed(said, carried, 1.0)[0], 0.9, rtol=1e-5)
+    np.testing.assert_allclose(heed(said, carried, 0.0), said, atol=1e-6)
+    carried[0, 0] = 1.0
+    sure = heed(said * 0, carried, 0.5)
+    assert np.isfinite(sure).all() and abs(sure[0, 0, 0] - 0.5) < 1e-4, (
+        "who is sure of opposite things meets in the middle"
+    )
 
 
 def test_odds_are_raised_where_little_is_visible() -> None:

@@ -68,6 +68,21 @@ def test_again_is_another_answer_by_what_was_said_of_the_whole_window(monkeypatc
     assert len(carried) == 3 and all(told.all() for told in carried), "once for each window, when all of it is there"
 
 
+def test_other_frames_are_heeded_but_where_colours_tell() -> None:
+    model = replace(model_with_nets("finish"), frames=LENGTH)
+    modal, soft = material()
+    window = Window(0, np.arange(LENGTH), 0, LENGTH)
+    front = np.full((LENGTH, H, W), 0.5, np.float32)
+    for seen, heeds in ((Seen(modal[:LENGTH], None), True), (Seen(modal[:LENGTH], None, front=front), False)):
+        alone, heeded = (
+            dict(sharpen(replace(model, heed=share), [window], lambda _, s=seen: s, enumerate(soft[:LENGTH])))
+            for share in (0.0, 0.5)
+        )
+        assert any(np.abs(alone[t] - heeded[t]).max() > 1e-4 for t in range(LENGTH)) == heeds
+        once = dict(sharpen(replace(model, rounds=1), [window], lambda _, s=seen: s, enumerate(soft[:LENGTH])))
+        assert np.abs(once[0] - alone[0]).max() > 1e-6
+
+
 def test_nothing_is_read_ahead_of_the_window() -> None:
     """A frame comes out as soon as the window that it is most inside of has been answered."""
     model, windows, (modal, soft) = replace(model_with_nets("finish"), frames=LENGTH), plan(), material()

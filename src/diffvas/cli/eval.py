@@ -77,7 +77,8 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--twins",
         action="store_true",
-        help="also votes that are not bent, boxes around what is visible alone, and odds as the network says them",
+        help="also votes that are not bent, boxes around what is visible alone, odds as the network says them, "
+        "and masks that are finished once",
     )
     parser.add_argument("--seed", metavar="S", type=whole_number(0, 2**63 - 1), default=0, help="of every draw [0]")
     parser.add_argument("--device", metavar="|".join(devices), type=one_of(*devices), default="auto", help="[auto]")

@@ -22,6 +22,8 @@ AGAIN = 3
 INPUTS = 7 + SINGLY + COLOURS + AGAIN  # see ``Seen.known``, the soft mask before and those after it
 VISIBLE, ROOM, INSIDE = 1, 5, 6  # channels of yes and no: visible, room by depth, in the frame
 BY_DEPTH, BY_COLOUR, UNTOLD = 0, 1, 2  # what tells of the things in front
+SUREST = 0.998  # of what others say: odds beyond those of this, -1 to 1, count no more in a mean
+HEARD = 0.02  # how many must say anything
 LITTLE = 0.1  # of an object: where so much of it is visible, odds stay as they are; chosen as ``odds`` is, see the card
 
 
@@ -46,6 +48,19 @@ def what_was_said(said: F32, carried: F32) -> F32:
         said: (N, h, w) float32 in [0, 1], its masks. carried: (N, 2, h, w), those of other frames, see ``carry``.
     """
     return np.concatenate([2 * said[:, None] - 1, carried], 1, dtype=np.float32)
+
+
+def heed(said: F32, carried: F32, share: float) -> F32:
+    """(N, h, w) float32 in [0, 1]: masks by the mean of their log-odds and those of other frames' masks, where there
+    are any.
+
+    Args:
+        said, carried: see :func:`what_was_said`; one (1, 2, h, w) is for all of them. share: that the others have.
+    """
+    others = 2 * np.arctanh(carried[:, 0].clip(-SUREST, SUREST))
+    bounded = said.clip((1 - SUREST) / 2, (1 + SUREST) / 2)
+    odds = (1 - share) * np.log(bounded / (1 - bounded)) + share * others
+    return np.asarray(np.where(carried[:, 1] > HEARD, 1 / (1 + np.exp(-odds)), said), np.float32)
 
 
 def raise_odds(soft: F32, modal: Bool, odds: float) -> F32:

@@ -52,6 +52,7 @@ class CompletionModel:
         odds: what every pixel's are multiplied by in frames in which nothing of the object is visible; see
             ``finish.raise_odds``.
         rounds: how often masks are finished: 2 or more = again with what was said of all frames, see ``finish.py``.
+        heed: share that other frames' masks then have in each one by depth, see ``finish.heed``.
         spread: whether samples are cut at levels of their own; see ``uncertainty.sample_levels``.
         cut_at: where soft masks are cut; None = where the model's own defaults say.
         detail: share of the network's own detail in the content, the rest being spread visible colours; None = the
@@ -74,6 +75,7 @@ class CompletionModel:
     sure: float | None = None
     odds: float = 1.0
     rounds: int = 1
+    heed: float = 0.0
     spread: bool = False
     cut_at: float | None = None
     detail: float | None = None
@@ -322,6 +324,7 @@ def as_model(
         sure=None if faithful else first.get("sure"),
         odds=1.0 if faithful else float(first.get("odds", 1.0)),
         rounds=1 if faithful else int(first.get("rounds", 1)),
+        heed=0.0 if faithful else float(first.get("heed", 0.0)),
         spread=not faithful and bool(first.get("spread", False)),
         detail=None if faithful else second.get("detail"),
         recall=not faithful and bool(second.get("recall", False)),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from diffvas.carried import carry
-from diffvas.pipelines.finish import finish, raise_odds, what_was_said
+from diffvas.pipelines.finish import BY_COLOUR, finish, heed, raise_odds, what_was_said
 from diffvas.pipelines.loading import CompletionModel
 from diffvas.pipelines.sight import Seen
 from diffvas.pipelines.windows import Window, most_inside
@@ -66,10 +66,15 @@ def _next_window(
     due = [frame for frame in waiting if most_inside(windows, frame) is window]
     del waiting[: len(due)]
     seen, latest = see(window), {t: maps for t, maps in said.items() if window.start <= t < window.stop}
+    # told by colours, masks are wrong together: for a few frames, in the same place
+    share = model.heed if model.rounds > 1 and seen.told != BY_COLOUR else 0.0
     for number in range(model.rounds - 1):
-        last = number + 2 == model.rounds
+        last = number + 2 == model.rounds and not share
         carried = _carried(seen, window, latest)
         latest |= _finished(model, seen, window, {t: softs[t] for t in (due if last else latest)}, (latest, carried))
+    if share:
+        carried = _carried(seen, window, latest)
+        latest |= {t: heed(latest[t], carried[[window.index(t)]], share) for t in due}
     for frame in due:
         at = window.index(frame)
         gone = model.memory and seen.gone[at]

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from diffvas.diffusion.pixel_net import PixelNet
+from diffvas.diffusion.pixel_net import FOLD, PixelNet
 from diffvas.pipelines.loading import PIXEL_NETS
 from diffvas.train.cache import load_vae
 from diffvas.train.denoiser import WEIGHTS, Denoiser, as_pipeline, load_run
 from diffvas.train.pixels import RECIPES
 
 # area: pixels per frame the model works at; focus: see ``focus.follow``; depth_rule: see ``order.py``;
-# memory, votes: see ``shape_memory.py``; halo: see ``pixels.trim_halo``; sure: see ``doubt.py``; odds, rounds: see
-# ``finish.py``; spread: see ``uncertainty``; threshold: where the mean of the samples is cut; detail: the network's own
-# share in the content. Chosen on validation scenes with ``diffvas eval scenes``; see the card beside the weights.
+# memory, votes: see ``shape_memory.py``; halo: see ``pixels.trim_halo``; sure: see ``doubt.py``; odds, rounds, heed:
+# see ``finish.py``; spread: see ``uncertainty``; threshold: where the mean of the samples is cut; detail: the network's
+# own share in the content. Chosen on validation scenes with ``diffvas eval scenes``; see the card beside the weights.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "amodal": {
         "steps": 1,
@@ -40,7 +40,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 # what changes with networks on pixels: no votes beside them, no rim cut off but what nothing is sure of, and a closer
 # look; chosen on validation scenes, see the card
 WITH_NETS: dict[str, dict[str, Any]] = {
-    "amodal": {"threshold": 0.45, "votes": 0.0, "halo": 0.0, "sure": 0.9, "odds": 4.5, "rounds": 2, "focus": 1.6},
+    "amodal": {
+        "threshold": 0.45,
+        "votes": 0.0,
+        "halo": 0.0,
+        "sure": 0.9,
+        "odds": 4.5,
+        "rounds": 2,
+        "heed": 0.5,
+        "focus": 1.6,
+    },
     "content": {},
 }
 
@@ -85,8 +94,8 @@ def add_nets(model: Path, runs: Sequence[Path], out: Path, defaults: dict[str, d
 
     Args:
         model: a folder with ``amodal`` and ``content``; may be ``out`` itself.
-        runs: of ``train_pixels``; several of one network are averaged (they must come from one start), those that knew
-            fewer channels widened first.
+        runs: of ``train_pixels``; several of one network are averaged (they must come from one start), channels over
+            those that know them.
         defaults: stage -> settings that change with them; ``WITH_NETS`` where None.
 
     Raises:
@@ -116,12 +125,16 @@ def add_nets(model: Path, runs: Sequence[Path], out: Path, defaults: dict[str, d
 
 
 def _average_nets(folders: Sequence[Path]) -> PixelNet:
-    """The mean of saved networks on pixels, with as many channels in as the one that knows most."""
+    """The mean of saved networks on pixels, with as many channels in as the one that knows most; what some do not know
+    is the mean of those that do."""
     nets = [PixelNet.load(folder) for folder in folders]
     most = max(net.inputs for net in nets)
     states = [net.widened(most).state_dict() for net in nets]
     mean = nets[-1].widened(most)
-    mean.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
+    state = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    know = torch.stack([torch.arange(most) < net.inputs for net in nets]).float().mean(0)
+    state["unet.conv_in.weight"] /= know.repeat_interleave(FOLD**2)[:, None, None]
+    mean.load_state_dict(state)
     return mean
 
 
