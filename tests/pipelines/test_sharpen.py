@@ -65,7 +65,7 @@ def test_again_is_another_answer_by_what_was_said_of_the_whole_window(monkeypatc
 
     monkeypatch.setattr(module, "carry", spy)
     run(model)
-    assert len(carried) == 3 and all(told.all() for told in carried), "once for each window, when all of it is there"
+    assert len(carried) == 6 and all(told.all() for told in carried), "twice for each window, when all of it is there"
 
 
 def test_other_frames_are_heeded_but_where_colours_tell() -> None:
