@@ -33,10 +33,8 @@ def sharpen(
         for frame, soft in frames:
             window = most_inside(windows, frame)
             seen, at = see(window), window.index(frame)
-            yield (
-                frame,
-                np.zeros_like(soft) if model.memory and seen.gone[at] else seen.with_votes(soft, at, model.votes),
-            )
+            gone = model.memory and seen.gone[at]
+            yield frame, np.zeros_like(soft) if gone else seen.with_votes(soft, at, model.votes)
         return
     softs: Masks = {}
     said: Masks = {}
@@ -66,7 +64,7 @@ def _next_window(
     due = [frame for frame in waiting if most_inside(windows, frame) is window]
     del waiting[: len(due)]
     seen, latest = see(window), {t: maps for t, maps in said.items() if window.start <= t < window.stop}
-    # told by colours, masks are wrong together: for a few frames, in the same place
+    # where colours tell what is in front, means with other frames' masks were worse on validation scenes, see the card
     share = model.heed if model.rounds > 1 and seen.told != BY_COLOUR else 0.0
     for number in range(model.rounds - 1):
         last = number + 2 == model.rounds and not share

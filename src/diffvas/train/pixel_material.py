@@ -261,8 +261,8 @@ def finish_example(config: ExampleConfig, key: list[int]) -> dict[str, torch.Ten
     known = seen.known[decoded]
     again = {}
     if model.finish is not None:
-        said, seen = finish(model.finish, soft, known, mode), seen.at(decoded)
-        carried = carry(said, seen.modal, seen.inside, ~seen.gone)
+        said, shown = finish(model.finish, soft, known, mode), seen.at(decoded)
+        carried = carry(said, shown.modal, shown.inside, ~seen.gone[decoded])
         again = {"again": pack_signed(what_was_said(said, carried)[at])}
     if seen.rgb is None:
         known = known[:, :-COLOURS]  # none are told
