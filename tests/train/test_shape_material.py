@@ -11,7 +11,7 @@ import torch
 
 from diffvas.focus import extent
 from diffvas.order import may_be_hidden
-from diffvas.pipelines.finish import BY_DEPTH, COLOURS, INPUTS, UNTOLD
+from diffvas.pipelines.finish import AGAIN, BY_DEPTH, COLOURS, INPUTS, UNTOLD
 from diffvas.train import shape_material
 from diffvas.train.pixel_material import MAKERS
 from diffvas.train.pixels import RECIPES, SHAPES, ExampleConfig, PreparedFrames, prepare, unpack_bits
@@ -62,7 +62,7 @@ def test_examples_are_those_of_the_pipelines(by_depth: float, mode: int) -> None
     one, again, other = (shape_example(SIZE, 3, by_depth, [5, 0, k]) for k in (0, 0, 1))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["maps"], other["maps"]) and one["mode"].tolist() == [mode]
-    assert one["maps"].shape == (3, INPUTS - COLOURS, *SIZE) and one["maps"].dtype == torch.uint8
+    assert one["maps"].shape == (3, INPUTS - COLOURS - AGAIN, *SIZE) and one["maps"].dtype == torch.uint8
     modal, amodal = unpack_bits(one["modal"]), unpack_bits(one["amodal"])
     assert modal.shape == amodal.shape == (3, *SIZE) and not (modal & ~amodal).any()
     np.testing.assert_array_equal(one["maps"][:, 1].numpy() > 127, modal)
