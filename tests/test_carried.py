@@ -46,7 +46,7 @@ def test_a_frame_does_not_hear_itself() -> None:
     assert after[2, 0, 52:54, 52:54].min() > before[2, 0, 52:54, 52:54].max() + 0.1, "its neighbours do"
 
 
-def test_nearer_frames_and_those_that_fit_count_more() -> None:
+def test_nearer_frames_count_more() -> None:
     whole, modal = drifting(0)
     soft = np.where(whole, 0.95, 0.05).astype(np.float32)
     for lying in (1, 6):

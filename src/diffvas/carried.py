@@ -15,7 +15,8 @@ from diffvas import elastic
 from diffvas.shape_memory import find_fits, fit_of_known, lay
 from diffvas.types import F32, Bool
 
-# chosen on validation scenes by the mIoU_occ of the mean of what a frame and the others say
+# two or three values of each were tried on validation scenes, by the mIoU_occ of the mean of what a frame and the
+# others say; little depends on them
 PACE = 8.0  # frames after which a mask counts a third
 TRUST = 5.0  # how fast it loses weight where masks do not fit
 LEAST = 1e-3  # odds of a pixel never count for more than those of this chance, or of one less it

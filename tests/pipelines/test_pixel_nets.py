@@ -266,10 +266,12 @@ def test_one_clip_and_a_stream_of_it_give_the_same(depth: bool) -> None:
     assert (np.abs(raw - soft).max() > 0.1) == (not depth)
 
 
-def test_a_resumed_job_settles_as_one_that_was_never_stopped() -> None:
+@pytest.mark.parametrize("depth", [False, True])
+def test_a_resumed_job_settles_as_one_that_was_never_stopped(depth: bool) -> None:
     model = replace(model_with_nets("front", "finish"), sure=0.65)
     clip, modal = clip_and_masks(4 * FRAMES)
-    material = completion.of_arrays(clip, [ObjectTrack(1, modal)], None)
+    near = np.random.default_rng(0).random(modal.shape).astype(np.float32) if depth else None
+    material = completion.of_arrays(clip, [ObjectTrack(1, modal)], near)
     timeline = completion.plan_timeline(material.times, (), "all", model.frames)
 
     def found(first: int) -> dict[int, np.ndarray]:

@@ -195,7 +195,7 @@ def test_finished_masks_are_learned_in_boxes_around_the_whole_object(
 def test_examples_tell_what_the_model_says_before(
     source: str, monkeypatch: pytest.MonkeyPatch, random_model: None
 ) -> None:
-    """Of every frame and of the others, for it to be asked again; half of nothing where nobody was there to say it."""
+    """Of every frame and of the others, for it to be asked again; nothing where the model has nobody to say it."""
     kinds = replace(config("finish", source), frames=8)
     one = MAKERS["finish"](kinds, [3, 0, 0])
     said = one["again"]

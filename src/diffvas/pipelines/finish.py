@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from diffvas.carried import LEAST
 from diffvas.diffusion.pixel_net import PixelNet
 from diffvas.shape_memory import SINGLY
 from diffvas.types import F32, Bool
@@ -22,7 +23,6 @@ AGAIN = 3
 INPUTS = 7 + SINGLY + COLOURS + AGAIN  # see ``Seen.known``, the soft mask before and those after it
 VISIBLE, ROOM, INSIDE = 1, 5, 6  # channels of yes and no: visible, room by depth, in the frame
 BY_DEPTH, BY_COLOUR, UNTOLD = 0, 1, 2  # what tells of the things in front
-SUREST = 0.998  # of what others say: odds beyond those of this, -1 to 1, count no more in a mean
 HEARD = 0.02  # how many must say anything
 LITTLE = 0.1  # of an object: where so much of it is visible, odds stay as they are; chosen as ``odds`` is, see the card
 
@@ -57,8 +57,8 @@ def heed(said: F32, carried: F32, share: float) -> F32:
     Args:
         said, carried: see :func:`what_was_said`; one (1, 2, h, w) is for all of them. share: that the others have.
     """
-    others = 2 * np.arctanh(carried[:, 0].clip(-SUREST, SUREST))
-    bounded = said.clip((1 - SUREST) / 2, (1 + SUREST) / 2)
+    others = 2 * np.arctanh(carried[:, 0].clip(2 * LEAST - 1, 1 - 2 * LEAST))
+    bounded = said.clip(LEAST, 1 - LEAST)
     odds = (1 - share) * np.log(bounded / (1 - bounded)) + share * others
     return np.asarray(np.where(carried[:, 1] > HEARD, 1 / (1 + np.exp(-odds)), said), np.float32)
 
